@@ -1,0 +1,141 @@
+"""What the walls of one job are to be: plain values, the input of `plan.compile_plan`.
+
+Everything here was checked by whoever made it; nothing in isolation parses what a user typed.
+Paths and arguments are bytes, as the kernel sees them, and absolute.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Literal
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A host file or directory at `target` in the job, with everything mounted below it."""
+
+    source: bytes
+    target: bytes
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """An empty tmpfs at `target`; `size` in bytes, charged to the job that fills it."""
+
+    target: bytes
+    size: int = GIB
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The file tree of a job.
+
+    `root` is the host directory that becomes /, read-only with all that is mounted below it.
+    `grants` open or add to it; where two nest, the deeper target wins. `hidden` are host
+    directories that no grant may reveal (jobsup's own state). `cwd` is inside the job.
+    """
+
+    root: bytes = b"/"
+    grants: tuple[Bind | Scratch, ...] = ()
+    hidden: tuple[bytes, ...] = ()
+    cwd: bytes = b"/"
+    scratch_size: int = GIB
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the workload is. `capabilities` are its bounding, permitted and effective sets
+    (lower-case names without cap_); the inheritable and ambient sets are always empty."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+    capabilities: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Rlimit:
+    """One setrlimit(2): `resource` is resource.RLIMIT_*; -1 is RLIM_INFINITY."""
+
+    resource: int
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What is executed. `candidates` are the paths to try in order, as execvp(3) would: one for
+    a command with a slash, one a directory of PATH for a bare name."""
+
+    argv: tuple[bytes, ...]
+    candidates: tuple[bytes, ...]
+    environment: tuple[tuple[bytes, bytes], ...] = ()
+    rlimits: tuple[Rlimit, ...] = ()
+    oom_score_adj: int = 0
+    umask: int = 0o022
+
+
+class WhenFull(IntEnum):
+    """What happens at the output cap."""
+
+    DROP = 0
+    KILL = 1
+    BLOCK = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What the init enforces by itself. None: no limit. Times in milliseconds, CPU time in
+    microseconds of the whole leaf, output in bytes of both streams together."""
+
+    wall_ms: int | None = None
+    cpu_usec: int | None = None
+    grace_ms: int = 5_000
+    output_max: int | None = None
+    when_full: WhenFull = WhenFull.DROP
+
+
+@dataclass(frozen=True, slots=True)
+class Walls:
+    """All of one job's walls."""
+
+    program: Program
+    identity: Identity
+    files: Files = field(default_factory=Files)
+    network: Literal["none", "host"] = "none"
+    hostname: bytes = b"job"
+    watch: Watch = field(default_factory=Watch)
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """One file of the leaf and what is written to it; `flag` is the option that asked for it
+    ("mem"), for messages."""
+
+    file: str
+    value: str
+    flag: str
+
+
+@dataclass(frozen=True, slots=True)
+class IoLimit:
+    """An io.max request before its device is known; None leaves the kernel's "max"."""
+
+    target: bytes
+    rbps: int | None = None
+    wbps: int | None = None
+    riops: int | None = None
+    wiops: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of one leaf. `io` is resolved to whole-disk devices when the leaf is made."""
+
+    knobs: tuple[Knob, ...] = ()
+    io: tuple[IoLimit, ...] = ()
