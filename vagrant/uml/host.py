@@ -1,0 +1,226 @@
+"""The host's half of vagrant/guest: host.py SECONDS WRITABLE... -- KERNEL ARGUMENT...
+
+Runs the User-mode Linux kernel behind a wall, carries the command's streams and signals, and ends
+as the command ended.  It runs in the private mount namespace that vagrant/guest made, with the
+runner's tmpfs on /sys; init is the other half, and says which console carries what.
+
+A console cannot signal the end of input, and takes one byte a system call.  So stdin travels as
+files: stdin/0, stdin/1, ... in the runner's tmpfs, each announced by its number on a console and
+removed when the guest has taken it, then "end".  While the guest takes one, the next one fills.
+
+Every stream is copied by a thread with blocking calls, since User-mode Linux makes its descriptors
+non-blocking, which must never happen to a descriptor that the caller shares with others.
+"""
+
+import contextlib
+import ctypes
+import os
+import queue
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import NoReturn
+
+RUN = "/sys"
+PIECE = 4 << 20  # bytes of stdin that travel at once
+PIECES_AHEAD = 2  # pieces that wait for the guest
+GRACE = 10.0  # seconds for a command to obey before the guest is powered off
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+libc = ctypes.CDLL(None, use_errno=True)
+events: "queue.SimpleQueue[tuple[str, int]]" = queue.SimpleQueue()
+
+
+def fail(message: str, status: int) -> NoReturn:
+    os.write(2, f"vagrant/guest: {message}\n".encode())
+    os._exit(status)
+
+
+# --- the wall -------------------------------------------------------------------------------------
+
+
+def set_read_only(path: str, read_only: bool) -> None:
+    """Every mount below path, recursively; mount(8) can do this only since util-linux 2.39."""
+    sys_mount_setattr, at_fdcwd, at_recursive, rdonly = 442, -100, 0x8000, 1
+    attr = (ctypes.c_uint64 * 4)(*((rdonly, 0) if read_only else (0, rdonly)), 0, 0)
+    if libc.syscall(
+        sys_mount_setattr, at_fdcwd, os.fsencode(path), at_recursive, attr, ctypes.sizeof(attr)
+    ):
+        fail(f"cannot remount {path}: {os.strerror(ctypes.get_errno())} (needs Linux 5.12)", 125)
+
+
+def start_kernel(command: list[str], fds: tuple[int, ...], log: int) -> "subprocess.Popen[bytes]":
+    """The kernel in a pid namespace of its own, which ends when this process does.
+
+    The shell in the middle is that namespace's PID 1: a kernel that is PID 1 itself hangs when it
+    panics, since the SIGABRT it sends itself is dropped.  Its own session keeps a terminal's
+    Ctrl-C away from the kernel, which would die of it.
+    """
+    inner = 'mount -n -t proc -o ro proc /proc; "$@"; exit $?'
+    outer = '[ $PPID = "$1" ] || exit; shift; exec "$@"'  # our end before pdeathsig was set
+    return subprocess.Popen(
+        ["setpriv", "--pdeathsig=KILL", "sh", "-c", outer, "sh", str(os.getpid())]
+        + ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--"]
+        + ["sh", "-c", inner, "sh", *command],
+        stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=fds, start_new_session=True,
+    )  # fmt: skip
+
+
+# --- the streams ----------------------------------------------------------------------------------
+
+
+def write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def copy_out(source: int, target: int, control: int) -> None:
+    """One output stream; when its reader is gone the guest is told, and the rest is dropped."""
+    lost = False
+    while data := os.read(source, 1 << 20):
+        if lost:
+            continue
+        try:
+            write_all(target, data)
+        except OSError:
+            lost = True
+            with contextlib.suppress(OSError):
+                os.write(control, f"close {target}\n".encode())
+    events.put(("drained", target))
+
+
+def pieces_of_stdin() -> Iterator[bytes]:
+    """Whatever is there, at once; up to PIECE bytes of it."""
+    while data := os.read(0, PIECE):
+        more = data
+        while more and len(data) < PIECE and select.select([0], [], [], 0)[0]:
+            more = os.read(0, PIECE - len(data))
+            data += more
+        yield data
+        if not more:
+            return  # not read again: a terminal's end of file is there only once
+
+
+def feed(console: int, slots: threading.Semaphore) -> None:
+    with contextlib.suppress(OSError):  # a stdin that cannot be read is empty
+        for number, piece in enumerate(pieces_of_stdin()):
+            slots.acquire()
+            with open(f"{RUN}/stdin/{number}", "wb") as file:
+                file.write(piece)
+            os.write(console, f"{number}\n".encode())
+    with contextlib.suppress(OSError):  # the guest has ended
+        os.write(console, b"end\n")
+
+
+def listen(console: int, slots: threading.Semaphore) -> None:
+    with open(console, encoding="ascii", errors="replace") as reports:
+        for line in reports:
+            word, _, number = line.strip().partition(" ")
+            if word == "taken":
+                os.unlink(f"{RUN}/stdin/{number}")
+                slots.release()
+            elif word == "status":
+                events.put(("status", int(number)))
+    events.put(("gone", 0))
+
+
+# --- the run --------------------------------------------------------------------------------------
+
+
+def main() -> NoReturn:
+    seconds = float(sys.argv[1])
+    split = sys.argv.index("--")
+    writable, command = sys.argv[2:split], sys.argv[split + 1 :]
+    set_read_only("/", True)
+    for path in writable:
+        set_read_only(path, False)
+
+    out, err, feeding, control, report = (os.pipe() for _ in range(5))
+    log = os.open(f"{RUN}/log", os.O_WRONLY | os.O_APPEND)
+    consoles = [
+        f"con0=null,fd:{log}",
+        f"con1=null,fd:{out[1]}",
+        f"con2=null,fd:{err[1]}",
+        f"con3=fd:{feeding[0]},null",
+        f"con4=fd:{control[0]},null",
+        f"con5=null,fd:{report[1]}",
+    ]
+    guests = (out[1], err[1], feeding[0], control[0], report[1])
+    for sig in SIGNALS:
+        if signal.getsignal(sig) is not signal.SIG_IGN:  # nohup, and a shell's background
+            signal.signal(sig, lambda number, _: events.put(("signal", number)))
+    pr_set_child_subreaper = 36  # so that we can wait for the namespace's PID 1 as well
+    libc.prctl(pr_set_child_subreaper, 1)
+    kernel = start_kernel(command + consoles, (*guests, log), log)
+    for fd in guests:
+        os.close(fd)
+
+    slots = threading.Semaphore(PIECES_AHEAD)
+    for target, args in (
+        (copy_out, (out[0], 1, control[1])),
+        (copy_out, (err[0], 2, control[1])),
+        (feed, (feeding[1], slots)),
+        (listen, (report[0], slots)),
+    ):
+        threading.Thread(target=target, args=args, daemon=True).start()
+    os._exit(follow(kernel, control[1], seconds))
+
+
+def follow(kernel: "subprocess.Popen[bytes]", control: int, seconds: float) -> int:
+    """Until the guest is gone and its output is with the caller; returns the exit status."""
+    limit = time.monotonic() + seconds if seconds else float("inf")
+    overdue, interrupts, last_signal = float("inf"), 0, 0
+    status: int | None = None
+    waiting_for = {"gone", "drained 1", "drained 2"}
+    while waiting_for:
+        end = min(limit, overdue)
+        try:
+            patience = None if end == float("inf") else max(0.0, end - time.monotonic())
+            event, number = events.get(timeout=patience)
+        except queue.Empty:
+            power_off(kernel)
+            if overdue < limit:
+                return 128 + last_signal
+            fail(f"no end within {seconds:g} s", 124)
+        if event == "status":
+            status = number
+            power_off(kernel)
+        elif event == "gone":
+            waiting_for.discard("gone")
+        elif event == "drained":
+            waiting_for.discard(f"drained {number}")
+        elif event == "signal":
+            interrupts += number == signal.SIGINT
+            if status is not None or interrupts > 2:
+                power_off(kernel)
+                return 128 + number
+            with contextlib.suppress(OSError):
+                os.write(control, f"signal {signal.Signals(number).name[3:]}\n".encode())
+            if interrupts == 2 or number in (signal.SIGTERM, signal.SIGHUP):
+                overdue, last_signal = min(overdue, time.monotonic() + GRACE), number
+    if status is not None:
+        return status
+    code = power_off(kernel)
+    with open(f"{RUN}/log", "rb") as log:
+        told = [line for line in log if not line.startswith(b" ")]  # no stack trace
+    os.write(2, b"".join(told[-25:]))
+    fail(f"the guest ended without an answer (kernel's exit status {code}); see above", 125)
+
+
+def power_off(kernel: "subprocess.Popen[bytes]") -> int:
+    """Kills the guest and waits for its last process; returns how the kernel ended."""
+    with contextlib.suppress(ProcessLookupError):
+        kernel.kill()
+    code = kernel.wait()
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+    return code
+
+
+if __name__ == "__main__":
+    main()
