@@ -1,0 +1,106 @@
+"""The `jobsup` command: finds the subcommand, and shows every error in one place.
+
+Exit status: what a command returns (for `run`, the job's own: see the verdict), 125 for every error
+of ours, wrong usage included, so that a script can tell it from a job's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from jobsup.supervisor.errors import BadValue, JobsupError
+
+from . import render
+from .core import Core
+
+OUR_ERROR = 125
+INTERRUPTED = 130
+
+# name -> the module that has a click command of that name, and its line in the help
+_COMMANDS = {
+    "run": (".commands.run", "Run a command as a job, in the foreground."),
+    "doctor": (".commands.doctor", "Say what this host lacks for running jobs."),
+}
+
+
+class _Commands(click.Group):
+    """A group that imports a command's module when the command is used, not before."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(_COMMANDS[cmd_name][0], __package__)
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+def _show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        from jobsup import __version__
+
+        click.echo(f"jobsup {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=_Commands, invoke_without_command=True)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version,
+    help="Show the version and exit.",
+)  # fmt: skip
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Run programs as jobs: isolated, limited, observed and never lost track of.
+
+    \b
+    Example:
+      sudo jobsup run --mem 256M -- python3 program.py
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def invoke(arguments: Sequence[str], core: Core) -> int:
+    """Do what the arguments say; the exit status. Errors are shown here and nowhere else."""
+    try:
+        status = cli.main(list(arguments), prog_name="jobsup", standalone_mode=False, obj=core)
+    except click.ClickException as error:
+        render.error(error.format_message().rstrip("."), _usage_hint(error))
+    except BadValue as error:
+        render.error(error.sentence(render.flag_name(error.field)), error.hint)
+    except JobsupError as error:
+        render.error(error.message, error.hint)
+        return error.exit_status
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    else:
+        return status if isinstance(status, int) else 0
+    return OUR_ERROR
+
+
+def _usage_hint(error: click.ClickException) -> str | None:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{context.command_path} --help" if context else None
+
+
+def main() -> NoReturn:
+    """The entry point of the installed command."""
+    status = invoke(sys.argv[1:], Core())
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone; the interpreter must not find the rest when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
+    sys.exit(status)
