@@ -7,8 +7,38 @@ what they mean for the user is decided above.
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
+
+from .shim import constant
+
+_MAGIC, _VERSION = constant("RECORD_MAGIC"), constant("RECORD_VERSION")
+_HEAD = struct.Struct("=6I3iI6Q")
+_SECTION = struct.Struct("=2I")
+
+
+class _Head(NamedTuple):
+    """struct record_head of native/abi.h."""
+
+    magic: int
+    version: int
+    size: int
+    sections: int
+    flags: int
+    ended_by: int
+    wait_status: int
+    failed_step: int
+    failed_errno: int
+    reserved: int
+    started_ns: int
+    ended_ns: int
+    wall_ns: int
+    stdout_bytes: int
+    stderr_bytes: int
+    lost_bytes: int
 
 
 class EndedBy(IntEnum):
@@ -67,3 +97,54 @@ class ExitRecord:
     lost_bytes: int = 0
     counters: dict[str, str] = field(default_factory=dict)
     memory_sample: str | None = None
+
+
+def decode(data: bytes, sentences: Sequence[str], exec_step: int) -> ExitRecord:
+    """An exit record from its bytes; `sentences` describe the steps of the job's plan, of which
+    `exec_step` is the last, the one that executes the command.
+
+    Raises:
+        ValueError: the bytes are not a whole record of this version.
+    """
+    if len(data) < _HEAD.size:
+        raise ValueError(f"an exit record of {len(data)} bytes is too short")
+    head = _Head(*_HEAD.unpack_from(data))
+    if (head.magic, head.version, head.size) != (_MAGIC, _VERSION, len(data)):
+        raise ValueError("not an exit record of this version")
+    counters = dict(_sections(data, head.sections))
+    sample = counters.pop("memory.stat", None)
+    executed = bool(head.flags & constant("RECORD_EXECUTED"))
+    failure = None
+    if head.failed_step >= 0:
+        failure = StepFailure(
+            step=sentences[head.failed_step] if head.failed_step < len(sentences) else "unknown",
+            errno=head.failed_errno,
+            is_exec=head.failed_step == exec_step,
+            interpreter=bool(head.flags & constant("RECORD_INTERPRETER")),
+        )
+    return ExitRecord(
+        wait_status=head.wait_status if executed else None,
+        ended_by=EndedBy(head.ended_by),
+        failure=failure,
+        started_ns=head.started_ns,
+        ended_ns=head.ended_ns,
+        wall_ns=head.wall_ns,
+        stdout_bytes=head.stdout_bytes,
+        stderr_bytes=head.stderr_bytes,
+        lost_bytes=head.lost_bytes,
+        counters=counters,
+        memory_sample=sample,
+    )
+
+
+def _sections(data: bytes, count: int) -> Iterator[tuple[str, str]]:
+    at = _HEAD.size
+    for _ in range(count):
+        if len(data) - at < _SECTION.size:
+            raise ValueError("an exit record ends within a section")
+        name, content = _SECTION.unpack_from(data, at)
+        at += _SECTION.size
+        if len(data) - at < name + content:
+            raise ValueError("an exit record ends within a section")
+        yield data[at : at + name].decode(), data[at + name : at + name + content].decode()
+        at += name + content

@@ -1,0 +1,70 @@
+"""The walls of one job. This is the door: what is exported here is all that others may use.
+
+Isolation knows Linux; it knows no jobs over time, users' wishes, JSON or logging. `launch` turns
+Walls and Limits into a running init and one handle; the handle ends in an ExitRecord of facts.
+"""
+
+from .errors import (
+    HostNotSupported,
+    JobsupError,
+    LaunchFailed,
+    LimitNotEnforceable,
+    PathRefused,
+    errno_name,
+)
+from .hierarchy import find_mount, open_hierarchy, sweep
+from .identity import CAPABILITIES, DEFAULT_ROOT_CAPABILITIES
+from .plan import compile_plan
+from .probe import Finding, examine
+from .record import EndedBy, ExitRecord, StepFailure
+from .spawn import Job, Started, Streams, launch
+from .walls import (
+    Bind,
+    Files,
+    Identity,
+    IoLimit,
+    Knob,
+    Limits,
+    Program,
+    Rlimit,
+    Scratch,
+    Walls,
+    Watch,
+    WhenFull,
+)
+
+__all__ = [
+    "CAPABILITIES",
+    "DEFAULT_ROOT_CAPABILITIES",
+    "Bind",
+    "EndedBy",
+    "ExitRecord",
+    "Files",
+    "Finding",
+    "HostNotSupported",
+    "Identity",
+    "IoLimit",
+    "Job",
+    "JobsupError",
+    "Knob",
+    "LaunchFailed",
+    "LimitNotEnforceable",
+    "Limits",
+    "PathRefused",
+    "Program",
+    "Rlimit",
+    "Scratch",
+    "Started",
+    "StepFailure",
+    "Streams",
+    "Walls",
+    "Watch",
+    "WhenFull",
+    "compile_plan",
+    "errno_name",
+    "examine",
+    "find_mount",
+    "launch",
+    "open_hierarchy",
+    "sweep",
+]

@@ -1,0 +1,214 @@
+"""One leaf: a job's cgroup v2 directory, its limits, its end.
+
+No limit is silently missing: every knob is written, read back and compared as the kernel documents
+its rounding (Documentation/admin-guide/cgroup-v2.rst), and the effective value is what is shown.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Iterable
+
+from . import hierarchy as tree
+from .errors import LimitNotEnforceable, errno_name
+from .hierarchy import Hierarchy
+from .walls import Knob
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_READ = os.O_RDONLY | os.O_CLOEXEC
+_WRITE = os.O_WRONLY | os.O_CLOEXEC
+
+
+class Leaf:
+    """A leaf that we made and own until `remove`. `descriptor` is its directory."""
+
+    def __init__(self, descriptor: int, name: str, parent: Hierarchy) -> None:
+        self.descriptor = descriptor
+        self.name = name
+        self._parent = parent
+
+    @classmethod
+    def make(cls, parent: Hierarchy, name: str) -> Leaf:
+        """Make the directory; `name` is ours, never a user's.
+
+        Raises:
+            LimitNotEnforceable: the kernel does not make another group.
+        """
+        try:
+            return cls(tree.make_leaf(parent, name), name, parent)
+        except OSError as error:
+            raise LimitNotEnforceable(
+                parent.leaf(name), error.strerror or "", hint="see `jobsup doctor`"
+            ) from error
+
+    def apply(self, knobs: Iterable[Knob]) -> dict[str, str]:
+        """Write each knob, read it back, compare; the values in force.
+
+        Raises:
+            LimitNotEnforceable: a knob is missing, is refused, or holds another value.
+        """
+        in_force: dict[str, str] = {}
+        for knob in knobs:
+            self._write(knob)
+            value = self._read_back(knob)
+            if not holds(knob, value):
+                raise LimitNotEnforceable(
+                    knob.file,
+                    f"{knob.value!r} was written and the kernel says {value!r}",
+                    hint=f"choose a value of --{knob.flag.replace('_', '-')} that it takes",
+                )
+            in_force[knob.file] = value
+        return in_force
+
+    def _write(self, knob: Knob) -> None:
+        try:
+            descriptor = os.open(knob.file, _WRITE, dir_fd=self.descriptor)
+        except OSError as error:
+            raise self._no_file(knob, error) from error
+        try:
+            os.write(descriptor, knob.value.encode())
+        except OSError as error:
+            raise LimitNotEnforceable(
+                knob.file,
+                f"the kernel refuses {knob.value!r} ({errno_name(error.errno or 0)})",
+                hint=f"choose another value of --{knob.flag.replace('_', '-')}",
+            ) from error
+        finally:
+            os.close(descriptor)
+
+    def _read_back(self, knob: Knob) -> str:
+        try:
+            return self.read(knob.file)
+        except OSError as error:
+            raise LimitNotEnforceable(
+                knob.file, f"it cannot be read back ({errno_name(error.errno or 0)})"
+            ) from error
+
+    def _no_file(self, knob: Knob, error: OSError) -> LimitNotEnforceable:
+        controller = knob.file.partition(".")[0]
+        if controller in tree.CONTROLLERS and controller not in self.read("cgroup.controllers").split():
+            cause, hint = tree.missing_reason(frozenset({controller}))
+            return LimitNotEnforceable(knob.file, cause, hint=hint)
+        return LimitNotEnforceable(
+            knob.file,
+            f"this kernel does not have it ({errno_name(error.errno or 0)})",
+            hint=f"leave out --{knob.flag.replace('_', '-')}, or use a newer kernel",
+        )
+
+    def read(self, file: str) -> str:
+        """A file of the leaf, without its last newline.
+
+        Raises:
+            OSError: as open(2) and read(2) give it.
+        """
+        descriptor = os.open(file, _READ, dir_fd=self.descriptor)
+        try:
+            return os.read(descriptor, 65536).decode().rstrip("\n")
+        finally:
+            os.close(descriptor)
+
+    def write(self, file: str, value: str) -> None:
+        """Write a control file (cgroup.kill, cgroup.freeze).
+
+        Raises:
+            OSError: as open(2) and write(2) give it.
+        """
+        descriptor = os.open(file, _WRITE, dir_fd=self.descriptor)
+        try:
+            os.write(descriptor, value.encode())
+        finally:
+            os.close(descriptor)
+
+    def kill(self) -> None:
+        """SIGKILL to every process in it, frozen or not."""
+        self.write("cgroup.kill", "1")
+
+    def wait_empty(self, seconds: float) -> bool:
+        """Wait for its last process; False when some are left after `seconds`."""
+        deadline = time.monotonic() + seconds
+        descriptor = os.open("cgroup.events", _READ, dir_fd=self.descriptor)
+        try:
+            poll = select.poll()
+            poll.register(descriptor, select.POLLPRI)  # kernfs: it changed since the last read
+            while b"populated 1" in os.pread(descriptor, 256, 0):
+                left = deadline - time.monotonic()
+                if left <= 0 or not poll.poll(left * 1000):
+                    return b"populated 0" in os.pread(descriptor, 256, 0)
+            return True
+        finally:
+            os.close(descriptor)
+
+    def clear(self, seconds: float = 60) -> bool:
+        """Kill, wait, remove: what is left when an init did not do it. False: it stays."""
+        try:
+            self.kill()
+            return self.wait_empty(seconds) and self._remove()
+        except FileNotFoundError:
+            return True  # the init has removed it
+
+    def _remove(self) -> bool:
+        for _ in range(50):
+            try:
+                os.rmdir(self._parent.leaf(self.name))
+            except FileNotFoundError:
+                return True
+            except OSError:
+                # A last task is still on its way out of the kernel's lists; nothing tells when
+                # it has gone.
+                time.sleep(0.002)
+            else:
+                return True
+        return False
+
+    def close(self) -> None:
+        """Give up the descriptor, and with it our lock."""
+        os.close(self.descriptor)
+        self.descriptor = -1
+
+
+def holds(knob: Knob, read: str) -> bool:
+    """Whether what the kernel says is what was asked, after its documented rounding.
+
+    Memory is kept in whole pages, rounded down; io.weight and others print their default with
+    the word "default"; io.max prints a line for each device with every key; cpuset lists may be
+    written in other ways.
+    """
+    asked = knob.value.split()
+    if knob.file == "io.max":
+        return _io_line_holds(asked, read)
+    if knob.file.startswith("cpuset.cpus") or knob.file == "cpuset.mems":
+        return _numbers(knob.value) == _numbers(read)
+    if knob.file.endswith(".weight") and knob.file.startswith("io."):
+        return asked[-1:] == _default_of(read)
+    if knob.file.startswith("memory.") and knob.value.isdigit():
+        return read.isdigit() and int(read) == int(knob.value) // _rounding(knob.file) * _rounding(
+            knob.file
+        )
+    return read.split() == asked
+
+
+def _rounding(file: str) -> int:
+    return 1 if file == "memory.oom.group" else _PAGE
+
+
+def _default_of(read: str) -> list[str]:
+    lines = (line.split() for line in read.splitlines())
+    return next((words[1:] for words in lines if words[:1] == ["default"]), read.split())
+
+
+def _io_line_holds(asked: list[str], read: str) -> bool:
+    lines = (line.split() for line in read.splitlines())
+    found = next((set(words[1:]) for words in lines if words[:1] == asked[:1]), set[str]())
+    unlimited = all(item.endswith("=max") for item in asked[1:])
+    return set(asked[1:]) <= found or (unlimited and not found)
+
+
+def _numbers(text: str) -> set[int]:
+    numbers: set[int] = set()
+    for part in text.replace("\n", ",").split(","):
+        first, _, last = part.strip().partition("-")
+        if first.isdigit():
+            numbers.update(range(int(first), int(last or first) + 1))
+    return numbers

@@ -1,0 +1,89 @@
+"""Jobs on a systemd host: a unit whose delegated cgroup holds them, and nothing else.
+
+systemd owns the cgroup tree; only below a unit with Delegate= may others make groups. The unit is
+not the daemon's own, so that the daemon restarts freely while jobs run, and it is not one scope a
+job, which would cost a D-Bus round trip and a unit each. A cgroup without a process vanishes, so
+the unit runs a process that sleeps, moved into a child group before controllers are enabled: a
+group with processes of its own cannot give controllers to its children (cgroup-v2.rst, "No Internal
+Process Constraint"; systemd 252 has no DelegateSubgroup= that would do it for us).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+from .errors import HostNotSupported
+
+UNIT = "jobsup-keeper.service"
+
+
+def on_systemd() -> bool:
+    """Whether systemd is PID 1 here; sd_booted(3)."""
+    return os.path.isdir("/run/systemd/system")
+
+
+def base(mount: str) -> str:
+    """The delegated cgroup, its unit started unless it runs.
+
+    Raises:
+        HostNotSupported: systemd did not start the unit.
+    """
+    directory = _control_group(mount)
+    if directory is None:
+        _start()
+        directory = _control_group(mount)
+    if directory is None:
+        raise HostNotSupported(
+            f"systemd started {UNIT} without a cgroup", hint=f"systemctl status {UNIT}"
+        )
+    _move_aside(directory)
+    return directory
+
+
+def _control_group(mount: str) -> str | None:
+    # Where a unit of the system slice lives is stable and cheaper to look up than to ask for.
+    directory = f"{mount}/system.slice/{UNIT}"
+    return directory if os.path.isdir(directory) else None
+
+
+def _start() -> None:
+    """Start it as a transient unit. Somebody else may win the race: that is as good."""
+    sleep = shutil.which("sleep") or "/bin/sleep"
+    result = subprocess.run(  # noqa: S603 - a fixed command
+        [
+            "systemd-run",
+            f"--unit={UNIT}",
+            "--description=jobsup: the cgroup of all jobs",
+            "--slice=system.slice",
+            "--property=Delegate=yes",
+            "--property=Type=exec",
+            "--property=OOMPolicy=continue",
+            "--property=TasksMax=infinity",
+            "--quiet",
+            sleep,
+            "infinity",
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode != 0 and "already" not in result.stderr:
+        raise HostNotSupported(
+            f"systemd-run could not start {UNIT}: {result.stderr.strip()}",
+            hint="run as root, where systemd-run can reach systemd",
+        )
+
+
+def _move_aside(directory: str) -> None:
+    aside = f"{directory}/keeper"
+    with open(f"{directory}/cgroup.procs", encoding="ascii") as file:
+        processes = file.read().split()
+    if not processes:
+        return
+    os.makedirs(aside, exist_ok=True)
+    for process in processes:
+        with open(f"{aside}/cgroup.procs", "w", encoding="ascii") as file:
+            file.write(process)

@@ -1,0 +1,314 @@
+#define _GNU_SOURCE
+#include "output.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <time.h>
+
+enum { CHUNK = 256 * 1024, STACK_SIZE = 16 * 1024 };
+
+struct stream {
+	uint32_t id; /* INDEX_STDOUT, INDEX_STDERR */
+	int source;  /* read end of the job's pipe; -1: the reader has gone, the job gets SIGPIPE */
+	int sink;    /* the reader's descriptor or the spool's file; -1: nobody wants it */
+	uint64_t bytes, lost;
+	bool started;
+	bool splices; /* the sink has not refused splice(2) so far */
+	pthread_t thread;
+	char buffer[CHUNK];
+};
+
+static struct {
+	struct stream streams[2];
+	int index;  /* output.index of a kept job, else -1 */
+	int last_call; /* eventfd, readable once no writer is left; both threads poll it */
+	int event;
+	enum when_full when_full;
+	uint64_t cap;
+	_Atomic uint64_t accepted; /* bytes of both streams that count against the cap */
+	_Atomic int running;
+	atomic_bool over;
+} output;
+
+static int open_kept(const char *name)
+{
+	return openat(SLOT_SPOOL, name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+}
+
+static bool has_slot(const struct plan_head *head, enum slot slot)
+{
+	return head->slots & 1U << slot;
+}
+
+int output_open(const struct plan_head *head, int ends[3])
+{
+	int pipes[2];
+	bool kept = has_slot(head, SLOT_SPOOL);
+	output.cap = head->output_max;
+	output.when_full = (enum when_full)head->when_full;
+	output.last_call = eventfd(0, EFD_CLOEXEC);
+	output.index = kept ? open_kept("output.index") : -1;
+	if (output.last_call < 0 || (kept && output.index < 0))
+		return -1;
+	for (int i = 0; i < 2; i++) {
+		struct stream *stream = &output.streams[i];
+		enum slot slot = i == 0 ? SLOT_STDOUT : SLOT_STDERR;
+		if (pipe2(pipes, O_CLOEXEC) != 0)
+			return -1;
+		stream->id = i == 0 ? INDEX_STDOUT : INDEX_STDERR;
+		stream->source = pipes[0];
+		ends[i + 1] = pipes[1];
+		if (kept)
+			stream->sink = open_kept(i == 0 ? "stdout" : "stderr");
+		else
+			stream->sink = has_slot(head, slot) ? (int)slot : -1;
+		if (kept && stream->sink < 0)
+			return -1;
+		stream->splices = !kept;
+	}
+	if (has_slot(head, SLOT_STDIN)) {
+		ends[0] = SLOT_STDIN;
+		return 0;
+	}
+	if (pipe2(pipes, O_CLOEXEC) != 0)
+		return -1;
+	ends[0] = pipes[0];
+	return close(pipes[1]);
+}
+
+/* How many of `available` bytes the cap still lets through. Both streams share it. */
+static size_t accept_bytes(size_t available)
+{
+	if (output.cap == UINT64_MAX)
+		return available;
+	uint64_t accepted = atomic_load(&output.accepted), granted;
+	do {
+		uint64_t left = output.cap > accepted ? output.cap - accepted : 0;
+		granted = available < left ? available : left;
+	} while (!atomic_compare_exchange_weak(&output.accepted, &accepted, accepted + granted));
+	return (size_t)granted;
+}
+
+static void tell_main(void)
+{
+	uint64_t one = 1;
+	(void)!write(output.event, &one, sizeof one);
+}
+
+static size_t available(const struct stream *stream)
+{
+	int bytes = 0;
+	return ioctl(stream->source, FIONREAD, &bytes) == 0 && bytes > 0 ? (size_t)bytes : 0;
+}
+
+/* Read and count as lost: what is beyond the cap, or has nobody to take it. */
+static void discard(struct stream *stream, size_t length)
+{
+	while (length > 0) {
+		ssize_t got = read(stream->source, stream->buffer, length < CHUNK ? length : CHUNK);
+		if (got <= 0)
+			return;
+		stream->lost += (uint64_t)got;
+		length -= (size_t)got;
+	}
+}
+
+/* Write all of it, waiting where the reader made its descriptor non-blocking; -1 with errno. */
+static int write_all(int fd, const char *bytes, size_t length, uint64_t *delivered)
+{
+	while (length > 0) {
+		ssize_t wrote = write(fd, bytes, length);
+		if (wrote < 0 && errno == EAGAIN) {
+			(void)poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, -1);
+			continue;
+		}
+		if (wrote < 0)
+			return -1;
+		*delivered += (uint64_t)wrote;
+		bytes += wrote;
+		length -= (size_t)wrote;
+	}
+	return 0;
+}
+
+static void index_chunk(const struct stream *stream, uint64_t offset, uint32_t length)
+{
+	struct timespec now;
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	struct index_entry entry = {
+		.stream = stream->id,
+		.length = length,
+		.offset = offset,
+		.realtime_ns = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec,
+	};
+	/* O_APPEND: entries of both threads follow each other whole, in the order of their writing. */
+	(void)!write(output.index, &entry, sizeof entry);
+}
+
+/* Move up to `length` bytes that are known to be in the pipe. -1: the sink takes no more. */
+static int deliver(struct stream *stream, size_t length)
+{
+	if (stream->splices) {
+		ssize_t moved = splice(stream->source, NULL, stream->sink, NULL, length, SPLICE_F_MOVE);
+		if (moved >= 0) {
+			stream->bytes += (uint64_t)moved;
+			return 0;
+		}
+		if (errno == EAGAIN) { /* the reader's end is non-blocking, and full */
+			(void)poll(&(struct pollfd){.fd = stream->sink, .events = POLLOUT}, 1, -1);
+			return 0;
+		}
+		if (errno != EINVAL)
+			return -1;
+		stream->splices = false; /* a terminal, or a file opened to append */
+	}
+	ssize_t got = read(stream->source, stream->buffer, length < CHUNK ? length : CHUNK);
+	if (got <= 0)
+		return 0;
+	uint64_t before = stream->bytes;
+	int result = write_all(stream->sink, stream->buffer, (size_t)got, &stream->bytes);
+	stream->lost += (uint64_t)got - (stream->bytes - before);
+	if (output.index >= 0 && stream->bytes > before)
+		index_chunk(stream, before, (uint32_t)(stream->bytes - before));
+	return result;
+}
+
+/* The sink failed. A reader that has gone takes the pipe with it, so that the job is told as it
+ * would be without us; a full or broken disk costs the bytes, counted, and the job goes on. */
+static void sink_failed(struct stream *stream)
+{
+	if (output.index >= 0)
+		return;
+	discard(stream, available(stream));
+	(void)close(stream->source);
+	stream->source = -1;
+}
+
+/* At the cap; false when the stream is not to be read any more. */
+static bool at_cap(struct stream *stream, size_t length)
+{
+	switch (output.when_full) {
+	case FULL_BLOCK:
+		return false;
+	case FULL_KILL:
+		if (!atomic_exchange(&output.over, true))
+			tell_main();
+		break;
+	case FULL_DROP:
+		break;
+	}
+	discard(stream, length);
+	return true;
+}
+
+/* One chunk; false when the stream is done or is to be left alone until the last call. */
+static bool pass_on(struct stream *stream)
+{
+	size_t length = available(stream);
+	if (length == 0)
+		return false; /* readable without a byte: every writer has closed */
+	if (stream->sink < 0) {
+		discard(stream, length);
+		return true;
+	}
+	size_t granted = accept_bytes(length);
+	if (granted == 0)
+		return at_cap(stream, length);
+	uint64_t before = stream->bytes + stream->lost;
+	int result = deliver(stream, granted);
+	/* What was granted and not read yet counts again next time. */
+	if (output.cap != UINT64_MAX)
+		atomic_fetch_sub(&output.accepted, granted - (stream->bytes + stream->lost - before));
+	if (result != 0)
+		sink_failed(stream);
+	return stream->source >= 0;
+}
+
+static void wait_last_call(void)
+{
+	(void)poll(&(struct pollfd){.fd = output.last_call, .events = POLLIN}, 1, -1);
+}
+
+/* Until EOF, or until the last call finds the pipe empty: a write end that the job passed to
+ * somebody outside does not hold up its end. */
+static void *run_stream(void *argument)
+{
+	struct stream *stream = argument;
+	struct pollfd events[2] = {
+		{.fd = stream->source, .events = POLLIN},
+		{.fd = output.last_call, .events = POLLIN},
+	};
+	do {
+		if (poll(events, 2, -1) < 0 && errno != EINTR)
+			break;
+	} while (events[0].revents == 0 ? events[1].revents == 0 : pass_on(stream));
+
+	if (stream->source >= 0) {
+		if (available(stream) > 0) { /* FULL_BLOCK: it stays in the pipe while the job lives */
+			wait_last_call();
+			discard(stream, available(stream));
+		}
+		(void)close(stream->source);
+	}
+	if (output.index < 0 && stream->sink >= 0)
+		(void)close(stream->sink); /* the reader sees its EOF */
+	atomic_fetch_sub(&output.running, 1);
+	tell_main();
+	return NULL;
+}
+
+int output_start(int event)
+{
+	pthread_attr_t attributes;
+	int error = pthread_attr_init(&attributes);
+	if (error == 0)
+		error = pthread_attr_setstacksize(&attributes, STACK_SIZE);
+	output.event = event;
+	for (int i = 0; i < 2 && error == 0; i++) {
+		struct stream *stream = &output.streams[i];
+		error = pthread_create(&stream->thread, &attributes, run_stream, stream);
+		stream->started = error == 0;
+		if (stream->started)
+			atomic_fetch_add(&output.running, 1);
+	}
+	errno = error;
+	return error == 0 ? 0 : -1;
+}
+
+void output_last_call(void)
+{
+	uint64_t one = 1;
+	(void)!write(output.last_call, &one, sizeof one);
+}
+
+bool output_ended(void)
+{
+	return atomic_load(&output.running) == 0;
+}
+
+bool output_over_cap(void)
+{
+	return atomic_load(&output.over);
+}
+
+struct output_totals output_close(void)
+{
+	struct output_totals totals = {0, 0, 0};
+	for (int i = 0; i < 2; i++) {
+		struct stream *stream = &output.streams[i];
+		if (stream->started)
+			(void)pthread_join(stream->thread, NULL);
+		if (output.index >= 0 && stream->started)
+			(void)fdatasync(stream->sink);
+		*(i == 0 ? &totals.stdout_bytes : &totals.stderr_bytes) = stream->bytes;
+		totals.lost_bytes += stream->lost;
+	}
+	if (output.index >= 0)
+		(void)fdatasync(output.index);
+	return totals;
+}

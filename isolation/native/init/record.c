@@ -1,0 +1,88 @@
+#define _GNU_SOURCE
+#include "record.h"
+#include "leaf.h"
+
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* Every file of the leaf that a verdict may want; one that this kernel lacks is left out. */
+static const char *const counters[] = {
+	"memory.events", "memory.peak", "memory.swap.peak", "memory.swap.events", "cpu.stat",
+	"io.stat", "pids.events", "pids.peak", "cpu.pressure", "memory.pressure", "io.pressure",
+};
+
+struct record_head record_head = {
+	.magic = RECORD_MAGIC,
+	.version = RECORD_VERSION,
+	.failed_step = -1,
+};
+
+static char body[RECORD_MAX - sizeof(struct record_head)];
+static size_t used;
+static char sample[4096];
+static size_t sample_length;
+
+static void add_section(const char *name, const char *content, uint32_t length)
+{
+	uint32_t lengths[2] = {(uint32_t)strlen(name), length};
+	if (sizeof body - used < sizeof lengths + lengths[0] + lengths[1])
+		return; /* an io.stat of thousands of disks: a fact less, never a broken record */
+	memcpy(body + used, lengths, sizeof lengths);
+	used += sizeof lengths;
+	memcpy(body + used, name, lengths[0]);
+	used += lengths[0];
+	memcpy(body + used, content, lengths[1]);
+	used += lengths[1];
+	record_head.sections++;
+}
+
+void record_sample_memory(void)
+{
+	char text[sizeof sample];
+	ssize_t length = leaf_read("memory.stat", text, sizeof text);
+	if (length <= 0)
+		return;
+	memcpy(sample, text, (size_t)length);
+	sample_length = (size_t)length;
+}
+
+void record_collect(void)
+{
+	static char text[16384];
+	for (size_t i = 0; i < sizeof counters / sizeof *counters; i++) {
+		ssize_t length = leaf_read(counters[i], text, sizeof text);
+		if (length >= 0)
+			add_section(counters[i], text, (uint32_t)length);
+	}
+	if (sample_length > 0)
+		add_section("memory.stat", sample, (uint32_t)sample_length);
+}
+
+int record_store(void)
+{
+	record_head.size = (uint32_t)(sizeof record_head + used);
+	struct iovec parts[2] = {{&record_head, sizeof record_head}, {body, used}};
+	int fd = openat(SLOT_SPOOL, "exit.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return -1;
+	bool written = writev(fd, parts, 2) == (ssize_t)record_head.size && fsync(fd) == 0;
+	(void)close(fd);
+	if (!written)
+		return -1;
+	return renameat(SLOT_SPOOL, "exit.new", SLOT_SPOOL, "exit") == 0 && fsync(SLOT_SPOOL) == 0 ? 0 : -1;
+}
+
+int record_send(void)
+{
+	record_head.size = (uint32_t)(sizeof record_head + used);
+	struct message_head head = {.type = MESSAGE_RECORD, .size = record_head.size};
+	struct iovec parts[3] = {
+		{&head, sizeof head}, {&record_head, sizeof record_head}, {body, used}};
+	struct msghdr message = {.msg_iov = parts, .msg_iovlen = 3};
+	return sendmsg(SLOT_CONTROL, &message, MSG_NOSIGNAL) < 0 ? -1 : 0;
+}

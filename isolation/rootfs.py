@@ -1,0 +1,275 @@
+"""What a job sees as its files: the policy, compiled into the mount steps of its plan.
+
+The rules, in the order in which they are applied:
+1. The host's root (or `--root DIR`), with everything mounted below it, read-only, nosuid, nodev.
+2. Fresh kernel file systems: /proc, /sys (of the job's own network namespace, read-only, with the
+   job's leaf at /sys/fs/cgroup) and a minimal /dev; what the container engines mask is masked.
+3. Private scratch directories, sized: /tmp, /var/tmp, /run, /dev/shm.
+4. What the user granted (`--rw`, `--ro`, `--tmpfs`). Where two paths nest, the deeper one wins,
+   and a grant wins over a private directory of the same path.
+5. Last, jobsup's own state is hidden, wherever a grant made it appear: a read-only mount does not
+   stop connect(2) to a Unix socket.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .errors import PathRefused
+from .steps import (
+    CREATE,
+    NO_DEV,
+    NO_EXEC,
+    NO_LINKS,
+    NO_SUID,
+    OPTIONAL,
+    READ_ONLY,
+    BindMount,
+    Detach,
+    Device,
+    MakeDir,
+    Mask,
+    Mount,
+    Pivot,
+    PrivateMounts,
+    ReadOnly,
+    Root,
+    Seal,
+    Step,
+    Symlink,
+)
+from .walls import MIB, Bind, Files, Scratch, Walls
+
+_SAFE = NO_SUID | NO_DEV
+_KERNEL = NO_SUID | NO_DEV | NO_EXEC
+_KERNEL_TREES = (b"/proc", b"/sys", b"/dev")
+_PRIVATE = (b"/tmp", b"/var/tmp", b"/run")  # noqa: S108 - the job's, not ours
+_RUN_SIZE = 64 * MIB
+
+# The OCI default and what engines have added to it; one that this kernel lacks is passed over.
+_MASKED_PROC = (
+    "acpi asound interrupts kcore keys latency_stats sched_debug scsi timer_list timer_stats"
+).split()
+_SEALED_PROC = "bus fs irq sys sysrq-trigger".split()
+_MASKED_SYS = "firmware fs/selinux devices/virtual/powercap".split()
+_THROTTLE = "/sys/devices/system/cpu/cpu*/thermal_throttle"
+
+# null(4), zero(4), full(4), random(4), tty(4)
+_DEVICES = (
+    (b"null", 1, 3),
+    (b"zero", 1, 5),
+    (b"full", 1, 7),
+    (b"random", 1, 8),
+    (b"urandom", 1, 9),
+    (b"tty", 5, 0),
+)
+_DEVICE_LINKS = (
+    (b"fd", b"/proc/self/fd"),
+    (b"stdin", b"/proc/self/fd/0"),
+    (b"stdout", b"/proc/self/fd/1"),
+    (b"stderr", b"/proc/self/fd/2"),
+    (b"ptmx", b"pts/ptmx"),
+)
+_TTY_GROUP = 5
+
+
+def file_steps(walls: Walls, leaf_path: bytes) -> Iterator[Step]:
+    """The steps from the host's mounts to the job's pivoted root.
+
+    Raises:
+        PathRefused: a granted path is missing or not the job's to have, or the working directory
+            or the command lies where the job cannot see it.
+    """
+    files = _with_real_sources(walls.files)
+    _check_visible(files, walls)
+    yield PrivateMounts()
+    yield Root(files.root, _root_attributes(files))
+    yield from _proc()
+    yield from _sys(leaf_path)
+    yield from _dev()
+    for grant in sorted(_layout(files), key=lambda grant: _depth(grant.target)):
+        yield from _grant(grant)
+    yield ReadOnly(b"/dev")
+    for target in _revealed(files):
+        yield Mask(target)
+    yield Pivot()
+
+
+def _proc() -> Iterator[Step]:
+    yield Detach(b"/proc")
+    yield Mount(b"proc", b"/proc", attributes=_KERNEL, how=NO_LINKS)
+    for name in _MASKED_PROC:
+        yield Mask(b"/proc/" + name.encode())
+    for name in _SEALED_PROC:
+        yield Seal(b"/proc/" + name.encode())
+
+
+def _sys(leaf_path: bytes) -> Iterator[Step]:
+    yield Detach(b"/sys")
+    yield Mount(b"sysfs", b"/sys", attributes=_KERNEL | READ_ONLY, how=NO_LINKS)
+    for name in _MASKED_SYS:
+        yield Mask(b"/sys/" + name.encode())
+    for path in sorted(glob.glob(_THROTTLE)):
+        yield Mask(os.fsencode(path))
+    # JVM, Go and others size themselves by the limits that they read there.
+    yield BindMount(leaf_path, b"/sys/fs/cgroup", _KERNEL | READ_ONLY, how=0)
+
+
+def _dev() -> Iterator[Step]:
+    yield Detach(b"/dev")
+    options = (b"mode=755", b"size=64k", b"nr_inodes=64")
+    yield Mount(b"tmpfs", b"/dev", options, NO_SUID | NO_EXEC, how=NO_LINKS)
+    for name, major, minor in _DEVICES:
+        yield Device(b"/dev/" + name, major, minor)
+    for name, content in _DEVICE_LINKS:
+        yield Symlink(b"/dev/" + name, content)
+    for name in (b"pts", b"shm", b"mqueue"):
+        yield MakeDir(b"/dev/" + name)
+    options = (b"ptmxmode=666", b"mode=620", b"gid=%d" % _TTY_GROUP)
+    yield Mount(b"devpts", b"/dev/pts", options, NO_SUID | NO_EXEC)
+    yield Mount(b"mqueue", b"/dev/mqueue", attributes=_KERNEL)
+
+
+@dataclass(frozen=True, slots=True)
+class _Private:
+    """A scratch directory that every job has, unless a grant took its place."""
+
+    target: bytes
+    size: int
+
+
+def _layout(files: Files) -> Iterator[Bind | Scratch | _Private]:
+    granted = {grant.target for grant in files.grants}
+    for grant in files.grants:
+        if grant.target != b"/":
+            yield grant
+    for path in _PRIVATE:
+        if path not in granted:
+            yield _Private(path, _RUN_SIZE if path == b"/run" else files.scratch_size)
+    if b"/dev/shm" not in granted:
+        yield _Private(b"/dev/shm", files.scratch_size)
+    if resolver := _hidden_resolver(files):
+        yield resolver
+
+
+def _grant(grant: Bind | Scratch | _Private) -> Iterator[Step]:
+    match grant:
+        case Bind(source, target, writable):
+            yield BindMount(source, target, _SAFE | (0 if writable else READ_ONLY))
+        case Scratch(target, size):
+            yield Mount(b"tmpfs", target, _tmpfs(size, b"1777"), how=CREATE)
+        case _Private(target, size):
+            yield Detach(target)
+            mode = b"755" if target == b"/run" else b"1777"
+            yield Mount(b"tmpfs", target, _tmpfs(size, mode), how=OPTIONAL)
+
+
+def _tmpfs(size: int, mode: bytes) -> tuple[bytes, ...]:
+    # An inode costs the kernel about 1 KiB that no size limit counts: one for each 4 KiB page.
+    inodes = max(size // 4096, 1024)
+    return (b"mode=" + mode, b"size=%d" % size, b"nr_inodes=%d" % inodes)
+
+
+def _depth(path: bytes) -> int:
+    return 0 if path == b"/" else path.count(b"/")
+
+
+def _below(path: bytes, directory: bytes) -> bool:
+    return path == directory or path.startswith(directory.rstrip(b"/") + b"/")
+
+
+def _root_attributes(files: Files) -> int:
+    """Writable when the user granted / itself."""
+    writable = any(
+        isinstance(grant, Bind) and grant.target == b"/" and grant.writable
+        for grant in files.grants
+    )
+    return _SAFE | (0 if writable else READ_ONLY)
+
+
+def _with_real_sources(files: Files) -> Files:
+    """The same with every source as the real path that is there now, checked."""
+    grants: list[Bind | Scratch] = []
+    for grant in files.grants:
+        field = "tmpfs"
+        if isinstance(grant, Bind):
+            field = "rw" if grant.writable else "ro"
+            grant = Bind(_real(field, grant.source), grant.target, grant.writable)
+            _refuse_own_state(field, grant.source, files)
+            if grant.target == b"/" and grant.source != _real("root", files.root):
+                raise PathRefused(
+                    field, grant.source, "cannot become the whole root", hint="use --root DIR"
+                )
+        for tree in _KERNEL_TREES:
+            if grant.target == tree or (tree != b"/dev" and _below(grant.target, tree)):
+                raise PathRefused(field, grant.target, "every job has its own")
+        grants.append(grant)
+    root = _real("root", files.root)
+    _refuse_own_state("root", root, files)
+    return Files(root, tuple(grants), files.hidden, files.cwd, files.scratch_size)
+
+
+def _real(field: str, path: bytes) -> bytes:
+    try:
+        return os.path.realpath(path, strict=True)
+    except OSError as error:
+        raise PathRefused(field, path, os.strerror(error.errno or 0)) from error
+
+
+def _refuse_own_state(field: str, source: bytes, files: Files) -> None:
+    for hidden in files.hidden:
+        if _below(source, os.path.realpath(hidden)):
+            raise PathRefused(field, source, "is jobsup's own state, which no job may see")
+
+
+def _revealed(files: Files) -> list[bytes]:
+    """Where in the job the hidden directories would appear."""
+    sources = [(files.root, b"/")]
+    sources += [(g.source, g.target) for g in files.grants if isinstance(g, Bind)]
+    found = {
+        os.path.normpath(os.path.join(target, os.path.relpath(real, source)))
+        for real in map(os.path.realpath, files.hidden)
+        for source, target in sources
+        if _below(real, source)
+    }
+    return sorted(found)
+
+
+def _hidden_resolver(files: Files) -> Bind | None:
+    """The host's resolv.conf, where /etc/resolv.conf leads into the hidden /run."""
+    path = os.path.realpath(os.path.join(files.root, b"etc/resolv.conf"))
+    granted = any(_below(path, grant.target) for grant in files.grants if grant.target != b"/")
+    if files.root != b"/" or granted or not _below(path, b"/run") or not os.path.isfile(path):
+        return None
+    return Bind(path, path)
+
+
+def _check_visible(files: Files, walls: Walls) -> None:
+    """Say before anything starts what would be a bare ENOENT inside."""
+    if files.root != b"/":
+        return  # what is in a user's own root is known when the init is there
+    _require_visible("cwd", files.cwd, files, "the working directory")
+    if b"/" in walls.program.argv[0] and os.path.exists(walls.program.candidates[0]):
+        _require_visible("command", walls.program.candidates[0], files, "the command")
+
+
+def _require_visible(field: str, path: bytes, files: Files, what: str) -> None:
+    real = os.path.realpath(path)
+    covering = max(
+        (grant for grant in _layout(files) if _below(real, grant.target)),
+        key=lambda grant: _depth(grant.target),
+        default=None,
+    )
+    if isinstance(covering, _Private):
+        where = os.fsdecode(covering.target)
+        directory = os.fsdecode(path if field == "cwd" else os.path.dirname(path))
+        raise PathRefused(
+            field,
+            path,
+            f"{what} lies under {where}, and every job has a {where} of its own",
+            hint=f"grant it: --ro {directory} (or --rw {directory})"
+            + (", or choose another directory with --cwd" if field == "cwd" else ""),
+        )

@@ -1,0 +1,215 @@
+"""From walls to a running init, and back to its exit record.
+
+`launch` gives one handle. Its socket is readable when the init says something and at EOF, which
+means *ask*, not *done*: `conclude` then kills what may be left, sees the leaf empty, reaps the init
+and returns the record, or None when the init was lost before it could write one. Nothing is
+created before every path and device of the request has been found.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from . import devices, hierarchy
+from .cgroup import Leaf
+from .errors import HostNotSupported, LaunchFailed
+from .plan import Plan, compile_plan
+from .record import ExitRecord, decode
+from .shim import Spawned, constant, reap, spawn
+from .walls import Knob, Limits, Walls
+
+_INIT = Path(__file__).with_name("_init")
+_NAMESPACES = 0x00020000 | 0x04000000 | 0x08000000 | 0x20000000  # NEWNS NEWUTS NEWIPC NEWPID
+_NEW_NETWORK = 0x40000000
+_REQUEST = struct.Struct("=2IQ")
+_MESSAGE = struct.Struct("=2I")
+_RECORD_MAX = constant("RECORD_MAX")
+_SLOTS = constant("SLOT_COUNT")
+_EMPTY_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """The descriptors that an init reads and writes for its job; None: nobody's. They stay the
+    caller's, who may close them once the job is launched. None of them reaches the job itself."""
+
+    stdin: int | None = None
+    stdout: int | None = None
+    stderr: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The command was executed, at CLOCK_REALTIME `realtime_ns`."""
+
+    realtime_ns: int
+
+
+@cache
+def _program() -> int:
+    """A descriptor of the init's program, sealed: the binary behind /proc/1/exe can never be
+    written (CVE-2019-5736), and no path of the job's leads to it. Made once a process."""
+    image = _INIT.read_bytes()
+    try:
+        descriptor = os.memfd_create("jobsup-init", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except OSError:
+        # vm.memfd_noexec=2 forbids it; the file itself can still be executed by descriptor.
+        return os.open(_INIT, os.O_PATH | os.O_CLOEXEC)
+    os.write(descriptor, image)
+    _seal(descriptor)
+    return descriptor
+
+
+def _seal(descriptor: int) -> None:
+    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+
+
+def _memfd(data: bytes) -> int:
+    descriptor = os.memfd_create("jobsup-plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    _seal(descriptor)
+    return descriptor
+
+
+class Job:
+    """A launched init, its socket and its leaf."""
+
+    def __init__(
+        self,
+        spawned: Spawned,
+        control: socket.socket,
+        leaf: Leaf,
+        plan: Plan,
+        limits: dict[str, str],
+    ) -> None:
+        self.limits = limits
+        self._spawned = spawned
+        self._control = control
+        self._leaf = leaf
+        self._plan = plan
+        self._record: ExitRecord | None = None
+
+    @property
+    def pid(self) -> int:
+        """The init's pid, as this process sees it."""
+        return self._spawned.pid
+
+    def fileno(self) -> int:
+        """Readable when `receive` has something to say."""
+        return self._control.fileno()
+
+    def receive(self) -> Started | ExitRecord | None:
+        """The init's next message; None at EOF. Blocks until there is one."""
+        data = self._control.recv(_MESSAGE.size + _RECORD_MAX)
+        if len(data) < _MESSAGE.size:
+            return None
+        kind, size = _MESSAGE.unpack_from(data)
+        payload = data[_MESSAGE.size :]
+        if len(payload) != size:
+            raise LaunchFailed("the init sent a message of the wrong length")
+        if kind == constant("MESSAGE_STARTED"):
+            return Started(*struct.unpack("=Q", payload))
+        steps = self._plan.steps
+        self._record = decode(payload, self._plan.describe(), len(steps) - 1)
+        return self._record
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process group of the job's first process."""
+        self._request(constant("REQUEST_SIGNAL"), number)
+
+    def stop(self, number: int, grace_ms: int) -> None:
+        """Send `number`, and kill what is left after `grace_ms`."""
+        self._request(constant("REQUEST_STOP"), number, grace_ms)
+
+    def kill(self) -> None:
+        """Kill every process of the job."""
+        self._request(constant("REQUEST_KILL"))
+
+    def _request(self, kind: int, number: int = 0, grace_ms: int = 0) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):  # it has ended by itself
+            self._control.send(_REQUEST.pack(kind, number, grace_ms))
+
+    def conclude(self) -> ExitRecord | None:
+        """After EOF (or to give the job up): make sure that nothing is left, and the record.
+
+        Raises:
+            LaunchFailed: a process of the job cannot be killed (it sleeps in the kernel).
+        """
+        self._control.close()
+        try:
+            emptied = self._leaf.clear(_EMPTY_SECONDS)
+        finally:
+            self._leaf.close()
+            reap(self._spawned)
+        if not emptied:
+            raise LaunchFailed(f"cgroup {self._leaf.name} cannot be emptied: see its processes")
+        return self._record
+
+
+def launch(walls: Walls, limits: Limits, name: str, streams: Streams) -> Job:
+    """Start one job in its own leaf `name`; it ends when the returned handle's process does.
+
+    Raises:
+        HostNotSupported: no usable cgroup v2, or not root.
+        LimitNotEnforceable: a limit that would not hold.
+        PathRefused: a path or device that the job cannot have.
+        LaunchFailed: the init did not start.
+    """
+    knobs = [*limits.knobs, *devices.io_knobs(limits.io)]
+    _require_host(knobs)
+    place = hierarchy.open_hierarchy()
+    plan = compile_plan(walls, os.fsencode(place.leaf(name)))
+    with ExitStack() as on_failure, ExitStack() as always:
+        leaf = Leaf.make(place, name)
+        on_failure.callback(leaf.close)
+        on_failure.callback(leaf.clear)
+        in_force = leaf.apply(knobs)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        on_failure.callback(ours.close)
+        always.callback(theirs.close)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * _RECORD_MAX)
+        inits, jobs = (_directory(path, always) for path in (place.inits, place.jobs))
+        slots = [-1, theirs.fileno(), leaf.descriptor, jobs, *_numbers(streams), -1]
+        present = sum(1 << i for i, fd in enumerate(slots) if fd >= 0) | 1
+        slots[0] = _memfd(plan.encode(name, present))
+        always.callback(os.close, slots[0])
+        namespaces = _NAMESPACES | (_NEW_NETWORK if walls.network == "none" else 0)
+        spawned = spawn(_program(), inits, namespaces, slots)
+        on_failure.pop_all()
+    return Job(spawned, ours, leaf, plan, in_force)
+
+
+def _numbers(streams: Streams) -> list[int]:
+    return [-1 if fd is None else fd for fd in (streams.stdin, streams.stdout, streams.stderr)]
+
+
+def _directory(path: str, stack: ExitStack) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    stack.callback(os.close, descriptor)
+    return descriptor
+
+
+def _require_host(knobs: Sequence[Knob]) -> None:
+    """Say what is missing before anything is made."""
+    if os.geteuid() != 0:
+        raise HostNotSupported(
+            "only root can build a job's walls", hint="run it with sudo, or as root"
+        )
+    by_controller = {knob.file.partition(".")[0]: knob.file for knob in reversed(knobs)}
+    needed = frozenset(by_controller).intersection(hierarchy.CONTROLLERS)
+    if needed:
+        hierarchy.require(needed, knobs[0].file)
+
+
