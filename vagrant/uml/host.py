@@ -105,7 +105,8 @@ def pieces_of_stdin() -> Iterator[bytes]:
             return  # not read again: a terminal's end of file is there only once
 
 
-def feed(console: int, slots: threading.Semaphore) -> None:
+def feed(console: int, slots: threading.Semaphore, ready: threading.Event) -> None:
+    ready.wait()
     with contextlib.suppress(OSError):  # a stdin that cannot be read is empty
         for number, piece in enumerate(pieces_of_stdin()):
             slots.acquire()
@@ -116,13 +117,16 @@ def feed(console: int, slots: threading.Semaphore) -> None:
         os.write(console, b"end\n")
 
 
-def listen(console: int, slots: threading.Semaphore) -> None:
+def listen(console: int, slots: threading.Semaphore, ready: threading.Event) -> None:
     with open(console, encoding="ascii", errors="replace") as reports:
         for line in reports:
             word, _, number = line.strip().partition(" ")
             if word == "taken":
                 os.unlink(f"{RUN}/stdin/{number}")
                 slots.release()
+            elif word == "ready":
+                ready.set()
+                events.put(("ready", 0))
             elif word == "status":
                 events.put(("status", int(number)))
     events.put(("gone", 0))
@@ -159,12 +163,12 @@ def main() -> NoReturn:
     for fd in guests:
         os.close(fd)
 
-    slots = threading.Semaphore(PIECES_AHEAD)
+    slots, ready = threading.Semaphore(PIECES_AHEAD), threading.Event()
     for target, args in (
         (copy_out, (out[0], 1, control[1])),
         (copy_out, (err[0], 2, control[1])),
-        (feed, (feeding[1], slots)),
-        (listen, (report[0], slots)),
+        (feed, (feeding[1], slots, ready)),
+        (listen, (report[0], slots, ready)),
     ):
         threading.Thread(target=target, args=args, daemon=True).start()
     os._exit(follow(kernel, control[1], seconds))
@@ -175,6 +179,7 @@ def follow(kernel: "subprocess.Popen[bytes]", control: int, seconds: float) -> i
     limit = time.monotonic() + seconds if seconds else float("inf")
     overdue, interrupts, last_signal = float("inf"), 0, 0
     status: int | None = None
+    ready, early = False, b""  # signals that came before the guest listened
     waiting_for = {"gone", "drained 1", "drained 2"}
     while waiting_for:
         end = min(limit, overdue)
@@ -186,7 +191,10 @@ def follow(kernel: "subprocess.Popen[bytes]", control: int, seconds: float) -> i
             if overdue < limit:
                 return 128 + last_signal
             fail(f"no end within {seconds:g} s", 124)
-        if event == "status":
+        if event == "ready":
+            ready = True
+            write_all(control, early)
+        elif event == "status":
             status = number
             power_off(kernel)
         elif event == "gone":
@@ -198,8 +206,12 @@ def follow(kernel: "subprocess.Popen[bytes]", control: int, seconds: float) -> i
             if status is not None or interrupts > 2:
                 power_off(kernel)
                 return 128 + number
-            with contextlib.suppress(OSError):
-                os.write(control, f"signal {signal.Signals(number).name[3:]}\n".encode())
+            message = f"signal {signal.Signals(number).name[3:]}\n".encode()
+            if ready:
+                with contextlib.suppress(OSError):
+                    os.write(control, message)
+            else:
+                early += message
             if interrupts == 2 or number in (signal.SIGTERM, signal.SIGHUP):
                 overdue, last_signal = min(overdue, time.monotonic() + GRACE), number
     if status is not None:
