@@ -21,7 +21,7 @@ def pdm_build_initialize(context: Context) -> None:
 
 
 def pdm_build_update_files(context: Context, files: dict[str, Path]) -> None:
-    """Build in place, which is all that an editable install needs, and add the results to a wheel."""
+    """Build in place, which is all that an editable install needs; a wheel gets the results."""
     if context.target == "sdist":
         return  # sources only: whoever installs it builds for their own machine
     isolation = (context.root / ISOLATION).resolve()

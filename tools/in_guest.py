@@ -66,7 +66,7 @@ def main() -> None:
         os.execv(JOBSUP[0], [*JOBSUP, *args])
     sys.stderr.write(f"jobsup: {why}; running in the bundled guest kernel\n")
     sys.stderr.flush()
-    need = [REPO / "tools" / "need", "user-mode-linux", "iproute2", "kmod"]
+    need = [str(REPO / "tools" / "need"), "user-mode-linux", "iproute2", "kmod"]
     if subprocess.run(need, stdin=subprocess.DEVNULL, check=False).returncode != 0:
         sys.exit(125)  # jobsup's own status for "could not be started"; `need` said why
     guest = str(REPO / "vagrant" / "guest")
