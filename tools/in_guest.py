@@ -21,9 +21,14 @@ REPO = Path(__file__).resolve().parent.parent
 JOBSUP = [sys.executable, "-I", "-B", "-m", "jobsup"]
 
 STAYS = {"--help", "-h", "--version", "--dry-run"}
-# option -> how the guest gets its directory; a file's option shares the directory it is in
-DIRECTORY_OPTIONS = {"--rw": "--rw", "--ro": "--ro", "--root": "--ro"}
-FILE_OPTIONS = {"--json": "--rw", "--env-file": "--ro"}
+# option -> how the guest gets the directory; of a file, that is the one it lies in
+PATH_OPTIONS = {
+    "--rw": "--rw",
+    "--ro": "--ro",
+    "--root": "--ro",
+    "--json": "--rw",
+    "--env-file": "--ro",
+}
 
 
 def own_words(args: list[str]) -> list[str]:
@@ -35,27 +40,24 @@ def runs_a_job(words: list[str]) -> bool:
     return "run" in words and STAYS.isdisjoint(words)
 
 
-def named_paths(words: list[str]) -> Iterator[tuple[str, Path]]:
-    """Yield (share option, directory) for each path option, written `--rw DIR` or `--rw=DIR`."""
+def named_paths(words: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield (share option, path) for each path option, written `--rw PATH` or `--rw=PATH`."""
     for word, following in zip(words, [*words[1:], ""], strict=True):
         option, equals, value = word.partition("=")
-        path = Path(value if equals else following)
-        if option in DIRECTORY_OPTIONS:
-            host_side = Path(str(path).partition(":")[0])  # `--rw HOST:INSIDE`
-            yield DIRECTORY_OPTIONS[option], host_side if host_side.is_dir() else host_side.parent
-        elif option in FILE_OPTIONS:
-            yield FILE_OPTIONS[option], path.parent
+        path = value if equals else following
+        if option in PATH_OPTIONS:
+            yield PATH_OPTIONS[option], path.partition(":")[0]  # `--rw HOST:INSIDE`
 
 
 def shares(words: list[str], cwd: Path) -> list[str]:
-    """Return the guest's --rw and --ro options, an outer directory before those inside it."""
+    """Return the guest's --rw and --ro options: each directory once, the stronger word wins."""
     wanted = {REPO: "--ro"}
-    for option, path in named_paths(words):
-        wanted[(cwd / path).resolve()] = option
-    wanted[cwd] = "--rw"
-    # The whole host, /dev and /proc included, is no directory to share.
-    usable = sorted(path for path in wanted if path.is_dir() and path != Path("/"))
-    return [word for path in usable for word in (wanted[path], str(path))]
+    for option, name in [*named_paths(words), ("--rw", ".")]:
+        path = (cwd / name).resolve()
+        directory = path if path.is_dir() else path.parent
+        if directory.is_dir() and directory != Path("/"):  # /dev and /proc are not to be shared
+            wanted[directory] = max(option, wanted.get(directory, "--ro"))  # "--ro" < "--rw"
+    return [word for path, option in wanted.items() for word in (option, str(path))]
 
 
 def main() -> None:
