@@ -27,9 +27,9 @@ class Core:
 
     def run_foreground(self, spec: Spec) -> Verdict:
         """Run the job to its end on this process's own stdin, stdout, stderr and signals."""
-        from jobsup.supervisor import embedded
+        from jobsup.supervisor import foreground
 
-        return embedded.run_foreground(spec)
+        return foreground.run_foreground(spec)
 
     def examine(self) -> Sequence[Finding]:
         """What this host has of what jobs need."""

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import click
 
-from jobsup.supervisor.errors import BadValue, JobsupError
+from jobsup.supervisor.errors import BadValue, JobsupError, PathRefused
 
 from . import render
 from .core import Core
@@ -80,6 +80,8 @@ def invoke(arguments: Sequence[str], core: Core) -> int:
         render.error(error.format_message().rstrip("."), _usage_hint(error))
     except BadValue as error:
         render.error(error.sentence(render.flag_name(error.field)), error.hint)
+    except PathRefused as error:
+        render.error(f"{render.flag_name(error.field)}: {error.message}", error.hint)
     except JobsupError as error:
         render.error(error.message, error.hint)
         return error.exit_status

@@ -154,7 +154,7 @@ def parse_path(field: str, value: object) -> bytes:
 def caller_directory(field: str, value: object) -> bytes:
     """Where the caller stands."""
     try:
-        here = os.getcwdb()  # noqa: PTH109 - bytes
+        here = os.getcwdb()
     except OSError:
         here = b""
     # The kernel says "(unreachable)/…" for a directory outside our root.

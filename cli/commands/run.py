@@ -12,7 +12,6 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -23,6 +22,8 @@ from jobsup.supervisor.spec import Spec
 from .. import render
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from jobsup.supervisor.verdict import Verdict
 
     from ..core import Core
@@ -139,8 +140,10 @@ def _report(path: str | None) -> Iterator[Callable[[Verdict], None]]:
     if path is None or path == "-":
         yield (lambda verdict: None) if path is None else _to_stderr
         return
-    target = Path(path).resolve()  # a link stays, what it leads to is replaced
+    from pathlib import Path  # which takes urllib with it
+
     try:
+        target = Path(path).resolve()  # a link stays, what it leads to is replaced
         whole = _is_to_be_replaced(target)
         place = target.with_name(f".{target.name}.{os.getpid()}") if whole else target
         flags = os.O_CREAT | os.O_EXCL if whole else 0

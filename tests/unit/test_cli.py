@@ -1,0 +1,338 @@
+"""The command line: flags reach the spec, ends reach the exit status, errors are shown once."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from jobsup.cli.core import Core
+from jobsup.cli.main import invoke
+from jobsup.isolation import (
+    EndedBy,
+    ExitRecord,
+    Finding,
+    JobsupError,
+    LimitNotEnforceable,
+    PathRefused,
+)
+from jobsup.supervisor.spec import Spec
+from jobsup.supervisor.verdict import Verdict, judge
+
+
+@dataclass
+class FakeCore(Core):
+    """Runs nothing: every job ends as `record` says, or with `error`."""
+
+    record: ExitRecord = field(default_factory=lambda: ExitRecord(0, EndedBy.NOTHING))
+    error: BaseException | None = None
+    findings: Sequence[Finding] = ()
+    ran: list[Spec] = field(default_factory=list)
+
+    def describe(self, spec: Spec) -> Sequence[str]:
+        return ["set the host name", f"execute {os.fsdecode(spec.argv[0])}"]
+
+    def run_foreground(self, spec: Spec) -> Verdict:
+        self.ran.append(spec)
+        if self.error is not None:
+            raise self.error
+        return judge(spec, "id", self.record, {"memory.max": "268435456"})
+
+    def examine(self) -> Sequence[Finding]:
+        return self.findings
+
+
+def spec_of(*arguments: str) -> Spec:
+    """The spec that these arguments to `jobsup run` make."""
+    core = FakeCore()
+    assert invoke(["run", *arguments], core) == 0
+    (spec,) = core.ran
+    return spec
+
+
+KILLED = ExitRecord(
+    9,
+    EndedBy.NOTHING,
+    counters={"memory.events": "oom 1\noom_kill 1\n", "memory.peak": "268435456"},
+)
+
+
+# ---- flags
+
+
+def test_flags_end_where_the_command_begins() -> None:
+    spec = spec_of("--mem", "256M", "ls", "-l", "--mem", "--", "--help")
+    assert spec == Spec.make(["ls", "-l", "--mem", "--", "--help"], mem="256M")
+    assert spec_of("--", "--version").argv == (b"--version",)
+
+
+def test_every_flag_reaches_the_spec() -> None:
+    flags = (
+        "--mem 4M --mem-high 3M --mem-low 2M --swap 1M --no-oom-group --cpus 0.5 --cpu-weight 5"
+        " --cpuset 0-1 --pids 7 --io-max /srv:wbps=1M --io-max 8:0:riops=5 --io-weight 6"
+        " --cgroup misc.max=1 --rw /a --rw /b:/c --ro /d --tmpfs /e:1M --root / --cwd /w"
+        " --net host --hostname h --user root --group 0 --groups 1,2 --cap none --cap chown"
+        " --env A=1 --env B --inherit-env --rlimit core=0 --oom-score-adj -5 --time 1s"
+        " --cpu-time 2s --grace 3s --output-max 1K --output-full kill"
+    )
+    assert spec_of(*flags.split(), "--", "true") == Spec.make(
+        ["true"],
+        mem="4M", mem_high="3M", mem_low="2M", swap="1M", oom_group=False, cpus="0.5",
+        cpu_weight="5", cpuset="0-1", pids="7", io_max=["/srv:wbps=1M", "8:0:riops=5"],
+        io_weight="6", cgroup=["misc.max=1"], rw=["/a", "/b:/c"], ro=["/d"], tmpfs=["/e:1M"],
+        root="/", cwd="/w", net="host", hostname="h", user="root", group="0", groups=["1,2"],
+        cap=["none", "chown"], env=["A=1", "B"], inherit_env=True, rlimit=["core=0"],
+        oom_score_adj="-5", time="1s", cpu_time="2s", grace="3s", output_max="1K",
+        output_full="kill",
+    )  # fmt: skip
+
+
+def test_arguments_that_are_no_text_travel() -> None:
+    assert spec_of("--", "echo", os.fsdecode(b"\xff")).argv[1] == b"\xff"
+
+
+# ---- ends
+
+
+@pytest.mark.parametrize(
+    ("record", "status"),
+    [
+        (ExitRecord(0, EndedBy.NOTHING), 0),
+        (ExitRecord(3 << 8, EndedBy.NOTHING), 3),
+        (ExitRecord(11, EndedBy.NOTHING), 139),
+        (ExitRecord(9, EndedBy.WALL_TIME), 124),
+        (ExitRecord(0, EndedBy.STOP), 143),
+        (KILLED, 137),
+    ],
+)
+def test_the_exit_status_is_the_verdicts(record: ExitRecord, status: int) -> None:
+    assert invoke(["run", "true"], FakeCore(record)) == status
+
+
+def test_an_abnormal_end_is_explained_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    invoke(["run", "--mem", "256M", "python3"], FakeCore(KILLED))
+    out, err = capsys.readouterr()
+    line = "memory limit 256M reached: the kernel killed python3, peak 256.0M; try --mem 512M"
+    assert (out, err) == ("", f"jobsup: {line}\n")
+
+
+@pytest.mark.parametrize("arguments", [["run", "false"], ["run", "--quiet", "false"]])
+def test_an_exit_code_speaks_for_itself(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    invoke(arguments, FakeCore(ExitRecord(1 << 8, EndedBy.NOTHING)))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_exit_code_with_a_limit_behind_it_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    hit = ExitRecord(1 << 8, EndedBy.NOTHING, counters={"pids.events": "max 3"})
+    invoke(["run", "--pids", "4", "make"], FakeCore(hit))
+    assert "the pids limit 4 was hit 3 times; try --pids 8" in capsys.readouterr().err
+
+
+def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["run", "--quiet", "python3"], FakeCore(KILLED)) == 137
+    assert capsys.readouterr() == ("", "")
+
+
+# ---- errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (["run", "--mem", "256X", "ls"], "--mem: '256X' is not a size", "512K"),
+        (["run", "--mem", "", "ls"], "--mem: '' is not a size", "512K"),
+        (["run", "--mem-high", "-1", "ls"], "--mem-high: '-1' is not a size", "512K"),
+        (["run", "--cpu-time", "nan", "ls"], "--cpu-time: 'nan' is not a duration", "90s"),
+        (["run", ""], "CMD: ('',) begins with an empty command", None),
+        (["run"], "Missing argument", "jobsup run --help"),
+        (["run", "--memm", "1G", "ls"], "No such option", "jobsup run --help"),
+        (["frobnicate"], "No such command", "jobsup --help"),
+    ],
+)
+def test_wrong_usage_is_refused_with_125_and_nothing_runs(
+    arguments: list[str], message: str, hint: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    core = FakeCore()
+    assert invoke(arguments, core) == 125
+    assert core.ran == []
+    out, err = capsys.readouterr()
+    first, *rest = err.splitlines()
+    assert out == ""
+    assert first.startswith(f"jobsup: {message}")
+    assert [line[:6] for line in rest] == (["hint: "] if hint else [])
+    assert (hint or "") in err
+
+
+FLAGS = [
+    "mem", "mem-high", "mem-low", "swap", "cpus", "cpu-weight", "cpuset", "pids", "io-max",
+    "io-weight", "cgroup", "rw", "ro", "tmpfs", "root", "cwd", "net", "hostname", "user", "group",
+    "groups", "cap", "env", "rlimit", "oom-score-adj", "time", "cpu-time", "grace", "output-max",
+    "output-full",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_every_flag_refuses_an_empty_value_by_its_own_name(
+    flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["run", f"--{flag}", "", "true"], FakeCore()) == 125
+    assert f"--{flag}" in capsys.readouterr().err
+
+
+def test_an_error_of_the_host_is_shown_with_its_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    error = LimitNotEnforceable("memory.max", "no memory controller", hint="mount cgroup v2")
+    assert invoke(["run", "true"], FakeCore(error=error)) == 125
+    assert capsys.readouterr().err == (
+        "jobsup: memory.max cannot be enforced: no memory controller\nhint: mount cgroup v2\n"
+    )
+
+
+def test_a_path_that_is_refused_names_its_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    error = PathRefused("rw", b"/x", "No such file or directory")
+    assert invoke(["run", "--rw", "/x", "true"], FakeCore(error=error)) == 125
+    assert capsys.readouterr().err == "jobsup: --rw: /x: No such file or directory\n"
+
+
+def test_an_interrupt_before_the_job_is_no_traceback() -> None:
+    assert invoke(["run", "true"], FakeCore(error=KeyboardInterrupt())) == 130
+
+
+# ---- --json, --dry-run
+
+
+def test_the_verdict_is_written_whole(tmp_path: Path) -> None:
+    target = tmp_path / "verdict.json"
+    target.write_text("old")
+    assert invoke(["run", "--json", str(target), "python3"], FakeCore(KILLED)) == 137
+    assert json.loads(target.read_text())["cause"] == "memory"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_link_keeps_leading_where_it_led(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("real")
+    invoke(["run", "--json", str(tmp_path / "link"), "true"], FakeCore())
+    assert (tmp_path / "link").is_symlink()
+    assert json.loads((tmp_path / "real").read_text())["status"] == 0
+
+
+@pytest.mark.parametrize("path", ["no/such/dir/file", ".", "", "a\0b", "x" * 300])
+def test_a_place_that_cannot_be_written_is_refused_before_the_job_starts(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    core = FakeCore()
+    assert invoke(["run", "--json", path, "true"], core) == 125
+    assert core.ran == []
+    assert capsys.readouterr().err.startswith("jobsup: --json: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_that_could_not_start_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    target = tmp_path / "verdict.json"
+    target.write_text("old")
+    invoke(["run", "--json", str(target), "true"], FakeCore(error=JobsupError("no")))
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_device_is_written_as_it_is() -> None:
+    assert invoke(["run", "--json", "/dev/null", "true"], FakeCore()) == 0
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+def test_a_dash_is_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    invoke(["run", "--json", "-", "true"], FakeCore())
+    out, err = capsys.readouterr()
+    assert (out, json.loads(err)["cause"]) == ("", "exited")
+
+
+def test_a_dry_run_runs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    core = FakeCore()
+    assert invoke(["run", "--dry-run", "--", os.fsdecode(b"\xff")], core) == 0
+    assert core.ran == []
+    assert capsys.readouterr().out == "set the host name\nexecute \\udcff\n"
+
+
+# ---- doctor
+
+
+FINDINGS = [
+    Finding("kernel", True, "6.1"),
+    Finding("memory controller", False, "absent", "boot with cgroup_enable=memory"),
+    Finding("io.weight", None, "absent", "BFQ"),
+]
+
+
+def test_doctor_tells_what_is_missing_and_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["doctor"], FakeCore(findings=FINDINGS)) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["ok", "missing", "boot", "warning", "BFQ"]
+
+
+def test_doctor_is_content_with_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["doctor", "--json"], FakeCore(findings=[FINDINGS[0], FINDINGS[2]])) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"] is True
+    assert found["findings"][1] == {
+        "name": "io.weight", "ok": None, "found": "absent", "remedy": "BFQ"
+    }  # fmt: skip
+
+
+# ---- help, and what it costs
+
+
+def test_help_lists_every_flag_under_a_heading(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["run", "--help"], FakeCore()) == 0
+    out = capsys.readouterr().out
+    assert out.index("sudo jobsup run --mem 256M") < out.index("Resources:")
+    for flag in FLAGS:
+        assert f"--{flag} " in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_no_arguments_get_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke([], FakeCore()) == 0
+    assert "doctor" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    from jobsup import __version__
+
+    assert invoke(["--version"], FakeCore()) == 0
+    assert capsys.readouterr().out == f"jobsup {__version__}\n"
+
+
+# What a run must not pay for. Some of these cost more than all of the job.
+HEAVY = {
+    "aiohttp", "asyncio", "difflib", "email", "http", "json", "logging", "msgspec", "prctl",
+    "pyroute2", "rich", "socketserver", "sqlite3", "ssl", "tempfile", "unittest", "xml",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", [["run", "--help"], ["run", "--mem", "256M", "--", "true"]])
+def test_the_hot_path_imports_nothing_heavy(arguments: list[str]) -> None:
+    program = f"""
+import sys
+from jobsup.cli.core import Core
+from jobsup.cli.main import invoke
+class Imports(Core):
+    def run_foreground(self, spec):
+        import jobsup.supervisor.foreground
+        raise KeyboardInterrupt
+invoke({arguments!r}, Imports())
+print(*sys.modules, file=sys.stderr)
+"""
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in ended.stderr.split()}
+    assert "click" in loaded
+    assert loaded & HEAVY == set()
