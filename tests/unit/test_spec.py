@@ -73,16 +73,18 @@ def test_an_unknown_option_is_refused_with_the_nearest_one() -> None:
 
 GARBAGE = ["", "\0", "256X", -1, float("nan"), 2**64, True, b"\xff\0", object(), [None], [True], 1j]
 # Some options take some of it: a path may have any name, a list may be empty.
-TAKEN = {"rw": ["256X"], "ro": ["256X"], "root": ["256X"], "cwd": ["256X"], "name": ["256X"],
-         "hostname": ["256X"], "env": ["256X"], "oom_group": [True], "inherit_env": [True],
-         "oom_score_adj": [-1]}  # fmt: skip
+TAKEN: dict[str, tuple[object, ...]] = {
+    **dict.fromkeys(["rw", "ro", "root", "cwd", "name", "hostname", "env"], ("256X",)),
+    **dict.fromkeys(["oom_group", "inherit_env"], (True,)),
+    "oom_score_adj": (-1,),
+}
 OPTIONS = [field.name for field in dataclasses.fields(Spec) if field.name != "argv"]
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("value", GARBAGE, ids=lambda value: type(value).__name__)
 def test_every_option_refuses_garbage_by_its_own_name(option: str, value: object) -> None:
-    if any(value is taken for taken in TAKEN.get(option, [])):
+    if any(value is taken for taken in TAKEN.get(option, ())):
         return
     refused(option, **{option: value})
 

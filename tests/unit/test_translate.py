@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import resource
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -15,6 +16,7 @@ from jobsup.isolation import (
     Identity,
     IoLimit,
     Limits,
+    Program,
     Rlimit,
     Scratch,
     Walls,
@@ -32,8 +34,16 @@ NOBODY = pwd.getpwnam("nobody")
 UNKNOWN = 3_999_999_999
 
 
-def made(caller: Caller = ROOT, argv: tuple[str, ...] = ("true",), **options: object) -> Walls:
+def walls_of(argv: Sequence[str], caller: Caller, options: Mapping[str, object]) -> Walls:
     return translate(Spec.make(argv, **options), "job-1", caller)[0]
+
+
+def made(caller: Caller = ROOT, /, **options: object) -> Walls:
+    return walls_of(["true"], caller, options)
+
+
+def ran(*argv: str, **options: object) -> Program:
+    return walls_of(argv, ROOT, options).program
 
 
 def limits(**options: object) -> Limits:
@@ -48,9 +58,11 @@ def environment(caller: Caller = ROOT, **options: object) -> dict[bytes, bytes]:
     return dict(made(caller, **options).program.environment)
 
 
-def refused(field: str, caller: Caller = ROOT, **options: object) -> BadValue:
+def refused(
+    field: str, caller: Caller = ROOT, /, argv: Sequence[str] = ("true",), **options: object
+) -> BadValue:
     with pytest.raises(BadValue) as caught:
-        made(caller, **options)
+        walls_of(argv, caller, options)
     assert caught.value.field == field
     return caught.value
 
@@ -156,7 +168,7 @@ def test_all_can_be_inherited_but_what_speaks_of_the_callers_descriptors() -> No
 
 
 def test_a_bare_name_is_looked_for_along_the_jobs_own_path() -> None:
-    program = made(argv=("ls", "-l"), env="PATH=/a:rel::/b/", cwd="/work").program
+    program = ran("ls", "-l", env="PATH=/a:rel::/b/", cwd="/work")
     assert program.argv == (b"ls", b"-l")
     assert program.candidates == (b"/a/ls", b"/work/rel/ls", b"/work/ls", b"/b//ls")
 
@@ -185,7 +197,7 @@ def test_every_resource_limit_is_stated() -> None:
 def test_what_execve_would_refuse_is_refused_before_anything_is_made() -> None:
     many = ("echo", *["x" * 1000] * 3000)
     assert "Argument list too long" in str(refused("argv", argv=many))
-    assert made(argv=many, rlimit="stack=unlimited").program.argv[0] == b"echo"
+    assert ran(*many, rlimit="stack=unlimited").argv[0] == b"echo"
     refused("argv", argv=("echo", "x" * 100_000, "y" * 100_000), rlimit="stack=64K")
 
 
@@ -210,14 +222,8 @@ def test_our_own_state_is_hidden_whatever_was_granted() -> None:
 
 def test_what_the_init_watches() -> None:
     assert made().watch == Watch(None, None, 5000, None, WhenFull.DROP)
-    asked = {
-        "time": "1.5s",
-        "cpu_time": "2s",
-        "grace": 0,
-        "output_max": "1K",
-        "output_full": "kill",
-    }
-    assert made(**asked).watch == Watch(1500, 2_000_000, 0, 1024, WhenFull.KILL)
+    walls = made(time="1.5s", cpu_time="2s", grace=0, output_max="1K", output_full="kill")
+    assert walls.watch == Watch(1500, 2_000_000, 0, 1024, WhenFull.KILL)
     assert made(time="1us").watch.wall_ms == 1
 
 

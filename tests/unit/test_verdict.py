@@ -304,8 +304,9 @@ def test_what_was_used_is_what_the_kernel_counted() -> None:
         "full avg10=0.00 avg60=0.00 avg300=0.00 total=12\n",
     }
     sample = "anon 1\nfile 2\nkernel 3\nshmem 4\nslab 5\n"
-    facts = {"counters": counters, "memory_sample": sample, "stdout_bytes": 6, "lost_bytes": 1}
-    found = verdict(record(0, **facts))
+    found = verdict(
+        record(0, counters=counters, memory_sample=sample, stdout_bytes=6, lost_bytes=1)
+    )
     assert dataclasses.asdict(found.usage) == {
         "memory_peak": 4096,
         "memory": {"anon": 1, "file": 2, "shmem": 4, "kernel": 3},
