@@ -254,9 +254,9 @@ def _bad_interpreter(case: Case, command: str) -> Sentences:
 
 
 def _executable(case: Case) -> str | None:
-    """The command that would make it executable, where nobody may execute it yet."""
+    """What makes a program executable that nobody may execute yet; other files are none."""
     path = _first_file(case)
-    if path is None:
+    if path is None or not _head(case).startswith((b"#!", b"\x7fELF")):
         return None
     return None if os.stat(path).st_mode & 0o111 else f"chmod +x {show(path)}"
 

@@ -268,10 +268,17 @@ def test_a_bad_interpreter_is_named(tmp_path: Path) -> None:
     assert "interpreter" in verdict(failed(2, interpreter=True)).message
 
 
-def test_a_file_that_nobody_may_execute_wants_its_mode(tmp_path: Path) -> None:
-    (tmp_path / "script").write_text("echo\n")
+def test_a_script_that_nobody_may_execute_wants_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "script").write_text("#!/bin/sh\n")
+    (tmp_path / "data").write_text("root:x:0\n")
     found = verdict(failed(13), argv=("script",), program=program(tmp_path, "script"))
     assert found.hint == f"chmod +x {tmp_path}/script"
+    found = verdict(failed(13), argv=("data",), program=program(tmp_path, "data"))
+    assert found.hint is None
+
+
+def test_a_script_without_a_shell_is_told_apart_from_a_program(tmp_path: Path) -> None:
+    (tmp_path / "script").write_text("echo\n")
     found = verdict(failed(8), argv=("script",), program=program(tmp_path, "script"))
     assert found.hint == "sh script"
 
