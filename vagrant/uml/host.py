@@ -22,7 +22,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from typing import NoReturn
 
 RUN = "/sys"
@@ -78,6 +77,11 @@ def write_all(fd: int, data: bytes) -> None:
         data = data[os.write(fd, data) :]
 
 
+def tell(console: int, message: str) -> None:
+    with contextlib.suppress(OSError):  # the guest has ended
+        os.write(console, f"{message}\n".encode())
+
+
 def copy_out(source: int, target: int, control: int) -> None:
     """One output stream; when its reader is gone the guest is told, and the rest is dropped."""
     lost = False
@@ -88,45 +92,48 @@ def copy_out(source: int, target: int, control: int) -> None:
             write_all(target, data)
         except OSError:
             lost = True
-            with contextlib.suppress(OSError):
-                os.write(control, f"close {target}\n".encode())
+            tell(control, f"close {target}")
     events.put(("drained", target))
 
 
-def pieces_of_stdin() -> Iterator[bytes]:
-    """Whatever is there, at once; up to PIECE bytes of it."""
-    while data := os.read(0, PIECE):
-        more = data
-        while more and len(data) < PIECE and select.select([0], [], [], 0)[0]:
-            more = os.read(0, PIECE - len(data))
-            data += more
-        yield data
-        if not more:
-            return  # not read again: a terminal's end of file is there only once
-
-
-def feed(console: int, slots: threading.Semaphore, ready: threading.Event) -> None:
+def feed(console: int, taken: int, ready: threading.Event) -> None:
+    """Stdin, as it comes: what is there goes at once, and what comes while the guest is busy
+    with PIECES_AHEAD pieces gathers up to PIECE bytes."""
     ready.wait()
-    with contextlib.suppress(OSError):  # a stdin that cannot be read is empty
-        for number, piece in enumerate(pieces_of_stdin()):
-            slots.acquire()
+    gathered, number, ahead, reading = bytearray(), 0, 0, True
+    while reading or gathered:
+        sources = [0] if reading and len(gathered) < PIECE else []
+        can_send = bool(gathered) and ahead < PIECES_AHEAD
+        there = select.select([*sources, taken], [], [], 0 if can_send else None)[0]
+        if taken in there:
+            ahead -= len(os.read(taken, 64))
+        if 0 in there:
+            try:
+                data = os.read(0, PIECE - len(gathered))
+            except OSError:  # a directory, say, is an empty stdin
+                data = b""
+            gathered += data
+            reading = bool(data)  # not read again: a terminal's end of file is there only once
+        elif can_send:
             with open(f"{RUN}/stdin/{number}", "wb") as file:
-                file.write(piece)
-            os.write(console, f"{number}\n".encode())
-    with contextlib.suppress(OSError):  # the guest has ended
-        os.write(console, b"end\n")
+                file.write(gathered)
+            gathered.clear()
+            tell(console, f"{number}")
+            number += 1
+            ahead += 1
+    tell(console, "end")
 
 
-def listen(console: int, slots: threading.Semaphore, ready: threading.Event) -> None:
+def listen(console: int, taken: int, ready: threading.Event) -> None:
     with open(console, encoding="ascii", errors="replace") as reports:
         for line in reports:
             word, _, number = line.strip().partition(" ")
-            if word == "taken":
-                os.unlink(f"{RUN}/stdin/{number}")
-                slots.release()
-            elif word == "ready":
+            if word == "ready":
                 ready.set()
                 events.put(("ready", 0))
+            elif word == "taken":
+                os.unlink(f"{RUN}/stdin/{number}")
+                os.write(taken, b".")
             elif word == "status":
                 events.put(("status", int(number)))
     events.put(("gone", 0))
@@ -163,12 +170,12 @@ def main() -> NoReturn:
     for fd in guests:
         os.close(fd)
 
-    slots, ready = threading.Semaphore(PIECES_AHEAD), threading.Event()
+    taken, ready = os.pipe(), threading.Event()
     for target, args in (
         (copy_out, (out[0], 1, control[1])),
         (copy_out, (err[0], 2, control[1])),
-        (feed, (feeding[1], slots, ready)),
-        (listen, (report[0], slots, ready)),
+        (feed, (feeding[1], taken[0], ready)),
+        (listen, (report[0], taken[1], ready)),
     ):
         threading.Thread(target=target, args=args, daemon=True).start()
     os._exit(follow(kernel, control[1], seconds))
@@ -179,7 +186,7 @@ def follow(kernel: "subprocess.Popen[bytes]", control: int, seconds: float) -> i
     limit = time.monotonic() + seconds if seconds else float("inf")
     overdue, interrupts, last_signal = float("inf"), 0, 0
     status: int | None = None
-    ready, early = False, b""  # signals that came before the guest listened
+    ready, early = False, list[str]()  # signals that came before the guest listened
     waiting_for = {"gone", "drained 1", "drained 2"}
     while waiting_for:
         end = min(limit, overdue)
@@ -193,7 +200,8 @@ def follow(kernel: "subprocess.Popen[bytes]", control: int, seconds: float) -> i
             fail(f"no end within {seconds:g} s", 124)
         if event == "ready":
             ready = True
-            write_all(control, early)
+            for message in early:
+                tell(control, message)
         elif event == "status":
             status = number
             power_off(kernel)
@@ -206,12 +214,11 @@ def follow(kernel: "subprocess.Popen[bytes]", control: int, seconds: float) -> i
             if status is not None or interrupts > 2:
                 power_off(kernel)
                 return 128 + number
-            message = f"signal {signal.Signals(number).name[3:]}\n".encode()
+            message = f"signal {signal.Signals(number).name[3:]}"
             if ready:
-                with contextlib.suppress(OSError):
-                    os.write(control, message)
+                tell(control, message)
             else:
-                early += message
+                early.append(message)
             if interrupts == 2 or number in (signal.SIGTERM, signal.SIGHUP):
                 overdue, last_signal = min(overdue, time.monotonic() + GRACE), number
     if status is not None:
