@@ -88,7 +88,10 @@ class Leaf:
 
     def _no_file(self, knob: Knob, error: OSError) -> LimitNotEnforceable:
         controller = knob.file.partition(".")[0]
-        if controller in tree.CONTROLLERS and controller not in self.read("cgroup.controllers").split():
+        if (
+            controller in tree.CONTROLLERS
+            and controller not in self.read("cgroup.controllers").split()
+        ):
             cause, hint = tree.missing_reason(frozenset({controller}))
             return LimitNotEnforceable(knob.file, cause, hint=hint)
         return LimitNotEnforceable(

@@ -29,18 +29,25 @@ def io_knobs(limits: tuple[IoLimit, ...]) -> list[Knob]:
 
 
 def _line(limit: IoLimit) -> str:
-    values = (("rbps", limit.rbps), ("wbps", limit.wbps))
-    values += (("riops", limit.riops), ("wiops", limit.wiops))
+    values = (
+        ("rbps", limit.rbps),
+        ("wbps", limit.wbps),
+        ("riops", limit.riops),
+        ("wiops", limit.wiops),
+    )
     words = [f"{key}={value}" for key, value in values if value is not None]
     return " ".join([whole_disk(limit.target), *words])
 
 
 def whole_disk(target: bytes) -> str:
-    """MAJOR:MINOR of the disk that `target` (a device, or any path) is on.
+    """MAJOR:MINOR of the disk that `target` (such numbers, a device, or any path) is on.
 
     Raises:
         PathRefused: it is missing, or on nothing that can be limited.
     """
+    if not target.startswith(b"/"):
+        major, _, minor = target.partition(b":")
+        return _disk_of(target, os.makedev(int(major), int(minor)))
     try:
         status = os.stat(target)
     except OSError as error:
@@ -76,9 +83,7 @@ def _disk_behind(target: bytes) -> str:
     source = os.fsencode(mount.source)
     if mount.kind == "overlay" and (upper := mount.options.get("upperdir")):
         upper_path = os.fsencode(upper)
-        if os.path.isdir(upper_path) and not os.path.samestat(
-            os.stat(upper_path), os.stat(target)
-        ):
+        if os.path.isdir(upper_path) and not os.path.samestat(os.stat(upper_path), os.stat(target)):
             return whole_disk(upper_path)
     if source.startswith(b"/dev/") and os.path.exists(source):
         return whole_disk(source)

@@ -37,6 +37,7 @@ class Plan:
     steps: tuple[steps.Step, ...]
     watch: Watch
     peer_loss_ends: bool = True
+    merge: bool = False
 
     def describe(self) -> list[str]:
         """One sentence a step, in order."""
@@ -56,7 +57,7 @@ class Plan:
                 slots,
                 constant("PEER_LOSS_ENDS" if self.peer_loss_ends else "PEER_LOSS_CONTINUES"),
                 watch.when_full,
-                0,
+                self.merge,
                 watch.wall_ms or 0,
                 watch.cpu_usec or 0,
                 watch.grace_ms,
@@ -84,6 +85,7 @@ def compile_plan(walls: Walls, leaf_path: bytes, *, peer_loss_ends: bool = True)
         ),
         watch=walls.watch,
         peer_loss_ends=peer_loss_ends,
+        merge=walls.merge,
     )
 
 

@@ -46,7 +46,7 @@ from .walls import MIB, Bind, Files, Scratch, Walls
 _SAFE = NO_SUID | NO_DEV
 _KERNEL = NO_SUID | NO_DEV | NO_EXEC
 _KERNEL_TREES = (b"/proc", b"/sys", b"/dev")
-_PRIVATE = (b"/tmp", b"/var/tmp", b"/run")  # noqa: S108 - the job's, not ours
+_PRIVATE = (b"/tmp", b"/var/tmp", b"/run")
 _RUN_SIZE = 64 * MIB
 
 # The OCI default and what engines have added to it; one that this kernel lacks is passed over.
@@ -57,7 +57,7 @@ _SEALED_PROC = "bus fs irq sys sysrq-trigger".split()
 _MASKED_SYS = "firmware fs/selinux devices/virtual/powercap".split()
 _THROTTLE = "/sys/devices/system/cpu/cpu*/thermal_throttle"
 
-# null(4), zero(4), full(4), random(4), tty(4)
+# Numbers: Documentation/admin-guide/devices.txt of the kernel.
 _DEVICES = (
     (b"null", 1, 3),
     (b"zero", 1, 5),

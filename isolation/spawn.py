@@ -211,5 +211,3 @@ def _require_host(knobs: Sequence[Knob]) -> None:
     needed = frozenset(by_controller).intersection(hierarchy.CONTROLLERS)
     if needed:
         hierarchy.require(needed, knobs[0].file)
-
-

@@ -102,13 +102,14 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Walls:
-    """All of one job's walls."""
+    """All of one job's walls. `merge`: stderr goes where stdout goes, in the order of writing."""
 
     program: Program
     identity: Identity
     files: Files = field(default_factory=Files)
     network: Literal["none", "host"] = "none"
     hostname: bytes = b"job"
+    merge: bool = False
     watch: Watch = field(default_factory=Watch)
 
 

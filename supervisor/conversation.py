@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from jobsup.isolation import Job
@@ -146,7 +146,10 @@ class Alarm:
                     self._deliver(number)
 
 
-def converse(job: Job, parties: list[Feed | Capture | Alarm]) -> None:
+Party = Feed | Capture | Alarm
+
+
+def converse(job: Job, parties: Sequence[Party]) -> None:
     """Serve every party until the job's socket gives EOF and every capture has its last byte."""
     ended = False
     captures = [party for party in parties if isinstance(party, Capture)]

@@ -1,4 +1,4 @@
-"""One job run by this very process, without a daemon: the core behind `jobsup run` and `jobsup.run`.
+"""One job run by this very process, without a daemon: the core of `jobsup run` and `jobsup.run`.
 
 The job lives no longer than this process: its init sees the control socket close, also after
 kill -9, and ends everything. What is here turns a spec into a launched job and a record into a
@@ -11,10 +11,12 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from jobsup.isolation import Job, JobsupError, Streams, Walls, compile_plan, launch, sweep
 
+from .conversation import Party, converse
 from .spec import Spec
 from .translate import HIDDEN, Caller, translate, user_name
 from .verdict import Verdict, judge
@@ -45,8 +47,21 @@ class EmbeddedJob:
         self._job = launch(self._walls, self._limits, self.id, streams)
         return self._job
 
-    def conclude(self) -> Verdict:
-        """After the job's socket has given EOF: clear up and judge."""
+    def see_through(self, parties: Sequence[Party]) -> Verdict:
+        """Serve the job to its end. When that is cut short (an interrupt, an error), the job ends
+        with it and nothing is left behind.
+
+        Raises:
+            LaunchFailed: a process of the job cannot be killed.
+        """
+        try:
+            converse(self._job, parties)
+        except BaseException:
+            self._job.conclude()
+            raise
+        return self._judge()
+
+    def _judge(self) -> Verdict:
         record = self._job.conclude()
         return judge(
             self._spec,

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from jobsup.isolation import Job, Streams
 
-from .conversation import Alarm, Feed, converse
+from .conversation import Alarm, Feed, Party
 from .embedded import EmbeddedJob, clear_stale
 from .spec import Spec
 from .verdict import Verdict
@@ -49,13 +49,12 @@ def run_foreground(spec: Spec) -> Verdict:
         handle = job.launch(streams)
         if stdin is not None:
             os.close(stdin)
-        parties: list[Feed | Alarm] = [Alarm(wakeup, _Passing(handle))]
+        parties: list[Party] = [Alarm(wakeup, _Passing(handle))]
         if stdin is not None:
             feed = Feed(0, feed_end)
             stack.callback(feed.close)
             parties.append(feed)
-        converse(handle, list(parties))
-        verdict = job.conclude()
+        verdict = job.see_through(parties)
     clear_stale()
     return verdict
 

@@ -79,6 +79,7 @@ class Spec:
     output_full: Annotated[
         Literal["drop", "kill", "block"], fields.choice("drop", "kill", "block")
     ] = "drop"
+    merge: Annotated[bool, fields.parse_flag] = False
 
     @classmethod
     def make(cls, argv: Sequence[object], **options: object) -> Self:

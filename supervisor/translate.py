@@ -101,6 +101,7 @@ def translate(spec: Spec, job_id: str, caller: Caller) -> tuple[Walls, Limits]:
         ),
         network=spec.net,
         hostname=spec.hostname.encode(),
+        merge=spec.merge,
         watch=_watch(spec),
     )
     return walls, Limits(knobs=_knobs(spec), io=spec.io_max)

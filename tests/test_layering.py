@@ -27,6 +27,7 @@ CLI_MAY_IMPORT = {
     "doctor",
     "embedded",
     "errors",
+    "foreground",
     "protocol",
     "spec",
     "units",

@@ -71,6 +71,7 @@ _GROUPS: dict[str, list[tuple[str, str, str]]] = {
         ("--grace", "TIME", "From SIGTERM to SIGKILL; 5s unless said."),
         ("--output-max", "SIZE", "Most output, stdout and stderr together."),
         ("--output-full", "drop|kill|block", "At --output-max; drop unless said."),
+        ("--merge", "", "stderr into stdout, in the order of writing."),
     ],
 }
 

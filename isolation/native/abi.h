@@ -99,7 +99,7 @@ struct plan_head {
 	uint32_t slots; /* bit i: slot i is there */
 	uint32_t peer_loss;
 	uint32_t when_full;
-	uint32_t reserved;
+	uint32_t merge; /* 1: stderr is stdout's pipe, so that both keep their order */
 	uint64_t wall_ms;    /* 0: none */
 	uint64_t cpu_usec;   /* 0: none */
 	uint64_t grace_ms;   /* between SIGTERM and cgroup.kill */

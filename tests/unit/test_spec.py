@@ -75,7 +75,7 @@ GARBAGE = ["", "\0", "256X", -1, float("nan"), 2**64, True, b"\xff\0", object(),
 # Some options take some of it: a path may have any name, a list may be empty.
 TAKEN: dict[str, tuple[object, ...]] = {
     **dict.fromkeys(["rw", "ro", "root", "cwd", "name", "hostname", "env"], ("256X",)),
-    **dict.fromkeys(["oom_group", "inherit_env"], (True,)),
+    **dict.fromkeys(["oom_group", "inherit_env", "merge"], (True,)),
     "oom_score_adj": (-1,),
 }
 OPTIONS = [field.name for field in dataclasses.fields(Spec) if field.name != "argv"]

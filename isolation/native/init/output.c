@@ -45,6 +45,20 @@ static bool has_slot(const struct plan_head *head, enum slot slot)
 	return head->slots & 1U << slot;
 }
 
+/* Without a stdin of the caller's the job reads an empty pipe. */
+static int open_stdin(const struct plan_head *head, int ends[3])
+{
+	int pipes[2];
+	if (has_slot(head, SLOT_STDIN)) {
+		ends[0] = SLOT_STDIN;
+		return 0;
+	}
+	if (pipe2(pipes, O_CLOEXEC) != 0)
+		return -1;
+	ends[0] = pipes[0];
+	return close(pipes[1]);
+}
+
 int output_open(const struct plan_head *head, int ends[3])
 {
 	int pipes[2];
@@ -58,6 +72,11 @@ int output_open(const struct plan_head *head, int ends[3])
 	for (int i = 0; i < 2; i++) {
 		struct stream *stream = &output.streams[i];
 		enum slot slot = i == 0 ? SLOT_STDOUT : SLOT_STDERR;
+		stream->source = stream->sink = -1;
+		if (i == 1 && head->merge) {
+			ends[2] = fcntl(ends[1], F_DUPFD_CLOEXEC, 0);
+			return ends[2] < 0 ? -1 : open_stdin(head, ends);
+		}
 		if (pipe2(pipes, O_CLOEXEC) != 0)
 			return -1;
 		stream->id = i == 0 ? INDEX_STDOUT : INDEX_STDERR;
@@ -71,14 +90,7 @@ int output_open(const struct plan_head *head, int ends[3])
 			return -1;
 		stream->splices = !kept;
 	}
-	if (has_slot(head, SLOT_STDIN)) {
-		ends[0] = SLOT_STDIN;
-		return 0;
-	}
-	if (pipe2(pipes, O_CLOEXEC) != 0)
-		return -1;
-	ends[0] = pipes[0];
-	return close(pipes[1]);
+	return open_stdin(head, ends);
 }
 
 /* How many of `available` bytes the cap still lets through. Both streams share it. */
@@ -271,6 +283,8 @@ int output_start(int event)
 	output.event = event;
 	for (int i = 0; i < 2 && error == 0; i++) {
 		struct stream *stream = &output.streams[i];
+		if (stream->source < 0)
+			continue; /* merged into the other */
 		error = pthread_create(&stream->thread, &attributes, run_stream, stream);
 		stream->started = error == 0;
 		if (stream->started)

@@ -294,13 +294,13 @@ int tree_mask(const struct step *step)
 	return closing(target, cover(target, tree.mask, S_ISDIR(status.st_mode) ? "dir" : "file"));
 }
 
-/* pivot_root(2), "pivot_root(".", ".")": the old root is stacked on the new one, and unmounted
- * from there; no directory is needed to put it in. */
+/* pivot_root(2), "pivot_root(".", ".")": the old root is stacked on the new one, so no directory is
+ * needed to put it in. On the old root lies the mask's own mount: that goes first, then the host. */
 int tree_pivot(const struct step *step)
 {
 	(void)step;
 	if (fchdir(tree.root) != 0 || syscall(SYS_pivot_root, ".", ".") != 0 ||
-	    umount2(".", MNT_DETACH) != 0)
+	    umount2(".", MNT_DETACH) != 0 || umount2(".", MNT_DETACH) != 0)
 		return -1;
 	(void)close(tree.root);
 	(void)close(tree.mask);
