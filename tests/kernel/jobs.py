@@ -1,0 +1,291 @@
+"""Jobs as people start them, through the real command line, and as they look from outside.
+
+`Jobs` (the fixture `jobs`) runs and starts jobs; options are those of Spec, as Python names them.
+`Here` is a job of this very process, for what needs the handle, or hundreds of jobs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any, Self
+
+from jobsup.isolation import ExitRecord, Job, Streams, open_hierarchy
+from jobsup.supervisor.conversation import Capture, Feed
+from jobsup.supervisor.embedded import EmbeddedJob
+from jobsup.supervisor.spec import Spec
+from jobsup.supervisor.verdict import Verdict
+
+REPO = Path(__file__).parents[2]
+PROGRAMS = REPO / "tests" / "programs"
+PATIENCE = 120.0  # seconds until a test that hangs has failed; no promise is measured with it
+JOBSUP = [sys.executable, "-I", "-m", "jobsup"]
+
+Argv = Sequence[str | bytes]
+
+
+def program(name: str, *arguments: object) -> list[str]:
+    """The command of one of tests/programs."""
+    return [sys.executable, "-IS", str(PROGRAMS / f"{name}.py"), *map(str, arguments)]
+
+
+def flags(options: dict[str, Any]) -> list[str]:
+    """Options of Spec as the command line has them."""
+    said = []
+    for name, value in options.items():
+        flag = "--" + name.replace("_", "-")
+        if value is False:
+            said.append(flag.replace("--", "--no-", 1))
+        elif value is True:
+            said.append(flag)
+        else:
+            for one in value if isinstance(value, list | tuple) else [value]:
+                said += [flag, str(one)]
+    return said
+
+
+def _defaults(options: dict[str, Any]) -> dict[str, Any]:
+    """A working directory that every job has, and the programs, wherever the checkout lies."""
+    hidden = [path for path in (REPO, Path(sys.prefix)) if path.is_relative_to("/tmp")]
+    ro = [*map(str, hidden), *options.get("ro", [])]
+    return {"cwd": "/", **options} | ({"ro": ro} if ro else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What `jobsup run` left: its status, its streams, the file of --json ({} without one)."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+    verdict: Any
+
+    @property
+    def cause(self) -> str:
+        return str(self.verdict.get("cause"))
+
+
+@dataclass
+class Running:
+    """A `jobsup run` that goes on."""
+
+    process: subprocess.Popen[bytes]
+    report: Path
+
+    @property
+    def stdin(self) -> IO[bytes]:
+        assert self.process.stdin is not None
+        return self.process.stdin
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        assert self.process.stdout is not None
+        return self.process.stdout
+
+    def line(self) -> str:
+        """The next line of its output: the job has come as far as to say so."""
+        return self.stdout.readline().decode().rstrip("\n")
+
+    @cached_property
+    def init(self) -> int:
+        """The init's pid: the only child of a `jobsup run`."""
+        (pid,) = children(self.process.pid)
+        return pid
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> Ended:
+        """Wait for it; what it said after what was read already."""
+        stdout, stderr = self.process.communicate(timeout=PATIENCE)
+        return Ended(self.process.returncode, stdout or b"", stderr or b"", verdict_in(self.report))
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None and not stream.closed:
+                with suppress(BrokenPipeError):
+                    stream.close()
+        self.process.wait(PATIENCE)
+
+
+def verdict_in(report: Path) -> Any:  # noqa: ANN401 - JSON
+    return json.loads(report.read_text()) if report.exists() else {}
+
+
+@dataclass
+class Jobs:
+    """Runs `jobsup run`; whatever is left running ends with the test."""
+
+    directory: Path
+    _started: list[Running] = field(default_factory=list)
+
+    def run(self, argv: Argv, *, input: bytes | None = b"", **options: Any) -> Ended:  # noqa: A002, ANN401
+        """Run a job to its end, with `input` on stdin."""
+        running = self.start(argv, stdin=subprocess.PIPE, **options)
+        try:
+            stdout, stderr = running.process.communicate(input, PATIENCE)
+        finally:
+            running.close()
+        return Ended(running.process.returncode, stdout, stderr, verdict_in(running.report))
+
+    def start(
+        self,
+        argv: Argv,
+        *,
+        stdin: int | IO[bytes] = subprocess.DEVNULL,
+        stdout: int | IO[bytes] = subprocess.PIPE,
+        stderr: int | IO[bytes] = subprocess.PIPE,
+        wrapper: Sequence[str] = (),
+        preexec: Callable[[], object] | None = None,
+        **options: Any,  # noqa: ANN401 - those of Spec
+    ) -> Running:
+        """Start a job. `wrapper` goes before the command line (nohup, setsid …)."""
+        report = self.directory / f"verdict{len(self._started)}.json"
+        command = [*wrapper, *JOBSUP, "run", "--json", str(report), *flags(_defaults(options))]
+        process = subprocess.Popen(
+            [*command, "--", *argv],
+            stdin=stdin, stdout=stdout, stderr=stderr, bufsize=0, preexec_fn=preexec,
+        )  # fmt: skip
+        self._started.append(Running(process, report))
+        return self._started[-1]
+
+    def close(self) -> None:
+        for running in self._started:
+            running.close()
+        wait_no_inits()  # those whose `jobsup run` was killed just now
+
+
+# ---- a job of this process
+
+
+@dataclass
+class Here:
+    """A job that this process launched, with its output captured."""
+
+    spec: Spec
+    job: EmbeddedJob
+    handle: Job
+    feed: Feed
+    captures: tuple[Capture, Capture]
+    ended: bool = False
+
+    @property
+    def id(self) -> str:
+        return self.job.id
+
+    def wait_started(self) -> None:
+        """Until its command is executed."""
+        assert not isinstance(self.handle.receive(), ExitRecord), "it was never executed"
+
+    def end(self) -> tuple[Verdict, bytes, bytes]:
+        """Be with it to its end: verdict, stdout, stderr."""
+        self.ended = True
+        verdict = self.job.see_through([self.feed, *self.captures])
+        stdout, stderr = (capture.collected() for capture in self.captures)
+        return verdict, stdout, stderr
+
+
+@contextmanager
+def here(argv: Argv, *, input: bytes = b"", **options: Any) -> Iterator[Here]:  # noqa: A002, ANN401
+    """Launch a job from this process; whoever leaves the block before its end kills it."""
+    spec = Spec.make(argv, **_defaults(options))
+    with ExitStack() as ours, ExitStack() as theirs:
+        pipes = [os.pipe() for _ in range(3)]
+        (stdin, feed), (out, stdout), (err, stderr) = pipes
+        for descriptor in (stdin, stdout, stderr):
+            theirs.callback(os.close, descriptor)
+        parties = Feed(input, feed), Capture(out), Capture(err)
+        for party in parties:
+            ours.callback(party.close)
+        job = EmbeddedJob(spec)
+        handle = job.launch(Streams(stdin, stdout, stderr))
+        theirs.close()
+        launched = Here(spec, job, handle, parties[0], parties[1:])
+        try:
+            yield launched
+        finally:
+            if not launched.ended:
+                handle.conclude()
+
+
+def run_here(argv: Argv, *, input: bytes = b"", **options: Any) -> tuple[Verdict, bytes, bytes]:  # noqa: A002, ANN401
+    """Run one job from this process to its end: verdict, stdout, stderr."""
+    with here(argv, input=input, **options) as launched:
+        return launched.end()
+
+
+# ---- looking at the host
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A job's cgroup as the host sees it."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, job_id: str) -> Self:
+        return cls(Path(open_hierarchy().leaf(job_id)))
+
+    @classmethod
+    def only(cls) -> Self:
+        """The leaf of the only job there is."""
+        (name,) = leaves()
+        return cls.of(name)
+
+    def read(self, file: str) -> str:
+        return (self.path / file).read_text().strip()
+
+    def value(self, file: str, key: str) -> int:
+        """The number of a key in a file of "key value" lines."""
+        (line,) = (line for line in self.read(file).splitlines() if line.split()[0] == key)
+        return int(line.split()[1])
+
+    def processes(self) -> list[int]:
+        return [int(pid) for pid in self.read("cgroup.procs").split()]
+
+
+def leaves() -> set[str]:
+    """The names of all jobs' cgroups."""
+    return {entry.name for entry in os.scandir(open_hierarchy().jobs) if entry.is_dir()}
+
+
+def inits() -> set[int]:
+    """The pids of all inits."""
+    return set(map(int, Path(open_hierarchy().inits, "cgroup.procs").read_text().split()))
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def wait_no_inits() -> None:
+    """Until the last init has gone: what an init does without a supervisor, it does before."""
+    deadline = time.monotonic() + PATIENCE
+    with open(Path(open_hierarchy().inits, "cgroup.events"), "rb", buffering=0) as events:
+        poll = select.poll()
+        poll.register(events, select.POLLPRI)
+        while b"populated 1" in os.pread(events.fileno(), 256, 0):
+            poll.poll(max(0, deadline - time.monotonic()) * 1000)
+            assert time.monotonic() < deadline, f"inits are left: {inits()}"
+
+
+def wait_ended(pidfd: int) -> None:
+    """Until the process behind a pidfd has ended."""
+    assert select.select([pidfd], [], [], PATIENCE)[0], "a process goes on"
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
