@@ -33,7 +33,7 @@ _GROUPS: dict[str, list[tuple[str, str, str]]] = {
     "Resources": [
         ("--mem", "SIZE", "Memory limit; no swap with it unless --swap."),
         ("--mem-high", "SIZE", "Slow the job down above this much memory."),
-        ("--mem-low", "SIZE", "Memory that is taken from other jobs first."),
+        ("--mem-low", "SIZE", "Memory that is not taken from it while others have some."),
         ("--swap", "SIZE|max", "Swap limit."),
         ("--oom-group/--no-oom-group", "", "At --mem, kill all of it, or one process."),
         ("--cpus", "N", "CPU time, in processors: 0.5 is half of one."),

@@ -1,0 +1,154 @@
+"""What a job sees as its files: the policy, before any mount is made."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobsup.isolation import Bind, Files, Identity, PathRefused, Program, Scratch, Walls
+from jobsup.isolation import steps as s
+from jobsup.isolation.rootfs import file_steps
+
+LEAF = b"/sys/fs/cgroup/jobsup/jobs/j1"
+PRIVATE = (b"/tmp", b"/var/tmp", b"/run", b"/dev/shm")
+
+
+def steps(command: bytes = b"true", **files: Any) -> list[s.Step]:
+    program = Program((command,), (command if b"/" in command else b"/bin/" + command,))
+    return list(file_steps(Walls(program, Identity(0, 0), Files(**files)), LEAF))
+
+
+def refused(**files: Any) -> PathRefused:
+    with pytest.raises(PathRefused) as caught:
+        steps(**files)
+    return caught.value
+
+
+def mounts(made: list[s.Step]) -> list[bytes]:
+    return [step.target for step in made if isinstance(step, s.Mount | s.BindMount)]
+
+
+def test_the_hosts_root_is_read_only_nosuid_and_nodev() -> None:
+    root = next(step for step in steps() if isinstance(step, s.Root))
+    assert root == s.Root(b"/", s.READ_ONLY | s.NO_SUID | s.NO_DEV)
+
+
+def test_every_job_has_its_own_kernel_and_scratch_directories() -> None:
+    made = mounts(steps())
+    kernel = [b"/proc", b"/sys", b"/sys/fs/cgroup", b"/dev", b"/dev/pts", b"/dev/mqueue"]
+    assert {*kernel, *PRIVATE} <= set(made)
+    assert made.index(b"/sys") < made.index(b"/sys/fs/cgroup")
+    assert made.index(b"/dev") < made.index(b"/dev/shm")
+
+
+def test_whatever_is_writable_is_nosuid() -> None:
+    for step in steps(grants=(Bind(b"/usr", b"/usr", writable=True),)):
+        if isinstance(step, s.Mount | s.BindMount | s.Root):
+            assert step.attributes & s.NO_SUID, step
+
+
+def test_dev_is_read_only_once_it_is_made() -> None:
+    made = steps()
+    last_in_dev = max(i for i, step in enumerate(made) if isinstance(step, s.Device | s.Symlink))
+    assert made.index(s.ReadOnly(b"/dev")) > last_in_dev
+
+
+def test_the_deeper_of_two_paths_wins() -> None:
+    grants = (Bind(b"/usr", b"/srv/a/b"), Bind(b"/etc", b"/srv", writable=True))
+    made = mounts(steps(grants=grants))
+    assert made.index(b"/srv") < made.index(b"/srv/a/b")
+
+
+def test_a_grant_above_a_private_directory_comes_before_it() -> None:
+    made = mounts(steps(grants=(Bind(b"/var", b"/var", writable=True),)))
+    assert made.index(b"/var") < made.index(b"/var/tmp")
+
+
+def test_a_grant_takes_the_place_of_a_private_directory() -> None:
+    made = [x for x in steps(grants=(Scratch(b"/tmp", 4096),)) if isinstance(x, s.Mount)]
+    (tmp,) = (step for step in made if step.target == b"/tmp")
+    assert b"size=4096" in tmp.options
+
+
+def test_granting_the_root_makes_it_writable_and_leaves_the_private_directories() -> None:
+    made = steps(grants=(Bind(b"/", b"/", writable=True),))
+    root = next(step for step in made if isinstance(step, s.Root))
+    assert not root.attributes & s.READ_ONLY
+    assert set(PRIVATE) <= set(mounts(made))
+
+
+@pytest.mark.parametrize("target", [b"/proc", b"/proc/sys", b"/sys", b"/sys/fs/cgroup", b"/dev"])
+def test_kernel_directories_cannot_be_replaced(target: bytes) -> None:
+    assert refused(grants=(Bind(b"/usr", target),)).field == "ro"
+
+
+def test_a_missing_source_is_refused_by_its_option() -> None:
+    error = refused(grants=(Bind(b"/no/such", b"/no/such", writable=True),))
+    assert (error.field, error.path) == ("rw", b"/no/such")
+
+
+class TestOwnState:
+    """jobsup's own directories are hidden wherever a grant would make them appear."""
+
+    @pytest.fixture
+    def state(self, tmp_path: Path) -> Path:
+        directory = tmp_path / "var" / "state"
+        directory.mkdir(parents=True)
+        return directory
+
+    def masks(self, state: Path, *grants: Bind, root: bytes = b"/") -> list[bytes]:
+        made = steps(grants=grants, hidden=(os.fsencode(state),), root=root)
+        last_mount = max(i for i, x in enumerate(made) if isinstance(x, s.Mount | s.BindMount))
+        found = [(i, x.target) for i, x in enumerate(made) if isinstance(x, s.Mask)]
+        return [target for i, target in found if i > last_mount]
+
+    def test_in_the_root(self, state: Path) -> None:
+        assert self.masks(state) == [os.fsencode(state)]
+
+    def test_under_another_name(self, state: Path) -> None:
+        grant = Bind(os.fsencode(state.parent), b"/srv/x")
+        assert b"/srv/x/state" in self.masks(state, grant)
+
+    def test_behind_a_link(self, state: Path) -> None:
+        link = state.parent.parent / "link"
+        link.symlink_to(state.parent)
+        assert b"/srv/x/state" in self.masks(state, Bind(os.fsencode(link), b"/srv/x"))
+
+    def test_in_a_root_of_the_users(self, state: Path) -> None:
+        assert self.masks(state, root=os.fsencode(state.parent)) == [b"/state"]
+
+    def test_it_cannot_be_granted_itself(self, state: Path) -> None:
+        below = state / "jobs"
+        below.mkdir()
+        for path in (state, below):
+            grant = Bind(os.fsencode(path), b"/srv")
+            assert "own state" in refused(grants=(grant,), hidden=(os.fsencode(state),)).message
+
+
+class TestVisible:
+    """What lies under a private directory is said before the start, not met as ENOENT inside."""
+
+    def test_a_working_directory(self, tmp_path: Path) -> None:
+        error = refused(cwd=os.fsencode(tmp_path))
+        assert error.field == "cwd"
+        assert f"--ro {tmp_path}" in str(error.hint)
+
+    def test_a_working_directory_behind_a_link(self, tmp_path: Path) -> None:
+        link = Path("/var/tmp") / f"link-{os.getpid()}"
+        link.symlink_to(tmp_path)
+        try:
+            assert refused(cwd=os.fsencode(link)).field == "cwd"
+        finally:
+            link.unlink()
+
+    def test_a_command(self, tmp_path: Path) -> None:
+        program = tmp_path / "program"
+        program.touch()
+        assert refused(command=os.fsencode(program)).field == "command"
+
+    def test_what_is_granted_is_visible(self, tmp_path: Path) -> None:
+        here = os.fsencode(tmp_path)
+        assert steps(cwd=here, grants=(Bind(here, here),))
