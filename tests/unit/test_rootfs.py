@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,14 +15,15 @@ LEAF = b"/sys/fs/cgroup/jobsup/jobs/j1"
 PRIVATE = (b"/tmp", b"/var/tmp", b"/run", b"/dev/shm")
 
 
-def steps(command: bytes = b"true", **files: Any) -> list[s.Step]:
+def steps(command: bytes = b"true", **files: object) -> list[s.Step]:
     program = Program((command,), (command if b"/" in command else b"/bin/" + command,))
-    return list(file_steps(Walls(program, Identity(0, 0), Files(**files)), LEAF))
+    walls = Walls(program, Identity(0, 0), Files(**files))  # type: ignore[arg-type]
+    return list(file_steps(walls, LEAF))
 
 
-def refused(**files: Any) -> PathRefused:
+def refused(command: bytes = b"true", **files: object) -> PathRefused:
     with pytest.raises(PathRefused) as caught:
-        steps(**files)
+        steps(command, **files)
     return caught.value
 
 
