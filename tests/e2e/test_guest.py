@@ -18,12 +18,14 @@ import pytest
 GUEST = str(Path(__file__).parents[2] / "vagrant" / "guest")
 SECONDS = "60"  # the time limit of a guest in here, unless a test is about that
 
-
 pytestmark = pytest.mark.requires("root")
 
 
 def guest(
-    *command: str | bytes, options: tuple[str, ...] = (), stdin: bytes = b"", cwd: Path | None = None
+    *command: str | bytes,
+    options: tuple[str, ...] = (),
+    stdin: bytes = b"",
+    cwd: Path | None = None,
 ) -> "subprocess.CompletedProcess[bytes]":
     return subprocess.run(
         [GUEST, "--timeout", SECONDS, *options, "--", *command],
@@ -123,7 +125,8 @@ def test_what_the_command_left_running_ends_with_it_though_it_holds_the_output()
 @pytest.mark.parametrize(
     "options",
     [("--no-such-option", "x"), ("--rw", "/no/such/directory"), ("--disk", "/no/such/file"),
-     ("--timeout", "soon"), ("--cgroup", "v3"), ("--kernel", "/no/such/kernel"), ("--shared",)],
+     ("--timeout", "soon"), ("--cgroup", "v3"), ("--kernel", "/no/such/kernel"), ("--shared",),
+     ("--rw", "/sys/fs"), ("--ro", "/")],
 )  # fmt: skip
 def test_an_option_that_cannot_be_is_an_error_with_its_name(options: tuple[str, ...]) -> None:
     result = subprocess.run([GUEST, *options, "true"], capture_output=True, check=False)

@@ -178,56 +178,74 @@ def main() -> NoReturn:
         (listen, (report[0], taken[1], ready)),
     ):
         threading.Thread(target=target, args=args, daemon=True).start()
-    os._exit(follow(kernel, control[1], seconds))
+    os._exit(Run(kernel, control[1], seconds).follow())
 
 
-def follow(kernel: "subprocess.Popen[bytes]", control: int, seconds: float) -> int:
-    """Until the guest is gone and its output is with the caller; returns the exit status."""
-    limit = time.monotonic() + seconds if seconds else float("inf")
-    overdue, interrupts, last_signal = float("inf"), 0, 0
-    status: int | None = None
-    ready, early = False, list[str]()  # signals that came before the guest listened
-    waiting_for = {"gone", "drained 1", "drained 2"}
-    while waiting_for:
-        end = min(limit, overdue)
+class Run:
+    """Follows the guest until it is gone and its output is with the caller."""
+
+    def __init__(self, kernel: "subprocess.Popen[bytes]", control: int, seconds: float) -> None:
+        self.kernel, self.control, self.seconds = kernel, control, seconds
+        self.limit = time.monotonic() + seconds if seconds else float("inf")
+        self.overdue = float("inf")  # when a signal that has not been obeyed cuts the power
+        self.last_signal = self.interrupts = 0
+        self.ready, self.early = False, list[int]()  # signals before the guest listened
+        self.status: int | None = None
+
+    def follow(self) -> int:
+        """The exit status."""
+        waiting_for = {("gone", 0), ("drained", 1), ("drained", 2)}
+        while waiting_for:
+            event, number = self.next_event()
+            waiting_for.discard((event, number))
+            if event == "ready":
+                self.ready = True
+                for early in self.early:
+                    self.pass_on(early)
+            elif event == "status":
+                self.status = number
+                power_off(self.kernel)
+            elif event == "signal":
+                self.take_signal(number)
+        if self.status is None:
+            self.explain()
+        return self.status
+
+    def next_event(self) -> tuple[str, int]:
+        end = min(self.limit, self.overdue)
         try:
-            patience = None if end == float("inf") else max(0.0, end - time.monotonic())
-            event, number = events.get(timeout=patience)
+            return events.get(
+                timeout=max(0, end - time.monotonic()) if end < float("inf") else None
+            )
         except queue.Empty:
-            power_off(kernel)
-            if overdue < limit:
-                return 128 + last_signal
-            fail(f"no end within {seconds:g} s", 124)
-        if event == "ready":
-            ready = True
-            for message in early:
-                tell(control, message)
-        elif event == "status":
-            status = number
-            power_off(kernel)
-        elif event == "gone":
-            waiting_for.discard("gone")
-        elif event == "drained":
-            waiting_for.discard(f"drained {number}")
-        elif event == "signal":
-            interrupts += number == signal.SIGINT
-            if status is not None or interrupts > 2:
-                power_off(kernel)
-                return 128 + number
-            message = f"signal {signal.Signals(number).name[3:]}"
-            if ready:
-                tell(control, message)
-            else:
-                early.append(message)
-            if interrupts == 2 or number in (signal.SIGTERM, signal.SIGHUP):
-                overdue, last_signal = min(overdue, time.monotonic() + GRACE), number
-    if status is not None:
-        return status
-    code = power_off(kernel)
-    with open(f"{RUN}/log", "rb") as log:
-        told = [line for line in log if not line.startswith(b" ")]  # no stack trace
-    os.write(2, b"".join(told[-25:]))
-    fail(f"the guest ended without an answer (kernel's exit status {code}); see above", 125)
+            power_off(self.kernel)
+            if self.overdue < self.limit:
+                os._exit(128 + self.last_signal)
+            fail(f"no end within {self.seconds:g} s", 124)
+
+    def take_signal(self, number: int) -> None:
+        self.interrupts += number == signal.SIGINT
+        if self.interrupts > 2 or self.status is not None:
+            power_off(self.kernel)
+            os._exit(128 + number)
+        if self.interrupts == 2 or number in (signal.SIGTERM, signal.SIGHUP):
+            self.overdue = min(self.overdue, time.monotonic() + GRACE)
+            self.last_signal = number
+        if self.ready:
+            self.pass_on(number)
+        else:
+            self.early.append(number)
+
+    def pass_on(self, number: int) -> None:
+        tell(self.control, f"signal {signal.Signals(number).name[3:]}")
+
+    def explain(self) -> NoReturn:
+        """No answer: what the kernel said last, without the stack trace."""
+        code = power_off(self.kernel)
+        with open(f"{RUN}/log", "rb") as log:
+            told = [line for line in log if not line.startswith(b" ")]
+        os.write(2, b"".join(told[-25:]))
+        fail(f"the guest ended without an answer (kernel's exit status {code}); see above", 125)
 
 
 def power_off(kernel: "subprocess.Popen[bytes]") -> int:
