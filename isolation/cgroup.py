@@ -49,18 +49,22 @@ class Leaf:
         Raises:
             LimitNotEnforceable: a knob is missing, is refused, or holds another value.
         """
-        in_force: dict[str, str] = {}
-        for knob in knobs:
+        asked = list(knobs)
+        for knob in asked:
             self._write(knob)
-            value = self._read_back(knob)
-            if not holds(knob, value):
-                raise LimitNotEnforceable(
-                    knob.file,
-                    f"{knob.value!r} was written and the kernel says {value!r}",
-                    hint=f"choose a value of --{knob.flag.replace('_', '-')} that it takes",
-                )
-            in_force[knob.file] = value
-        return in_force
+        # Only when all are written: what undoes another (two limits of one disk, cpu.weight and
+        # cpu.weight.nice) is found as well.
+        return {knob.file: self._held(knob) for knob in asked}
+
+    def _held(self, knob: Knob) -> str:
+        value = self._read_back(knob)
+        if not holds(knob, value):
+            raise LimitNotEnforceable(
+                knob.file,
+                f"{knob.value!r} was written and the kernel says {value!r}",
+                hint=f"choose a value of --{knob.flag.replace('_', '-')} that it takes",
+            )
+        return value
 
     def _write(self, knob: Knob) -> None:
         try:
@@ -174,31 +178,33 @@ class Leaf:
 def holds(knob: Knob, read: str) -> bool:
     """Whether what the kernel says is what was asked, after its documented rounding.
 
-    Memory is kept in whole pages, rounded down; io.weight and others print their default with
-    the word "default"; io.max prints a line for each device with every key; cpuset lists may be
-    written in other ways.
+    Memory is kept in whole pages, rounded down, and may be asked for as 64M; cpu.max keeps its
+    period where none is given; files with a line for each device, or a "default" line, print them
+    all, and io.max every key; cpuset lists may be written in other ways.
     """
     asked = knob.value.split()
     if knob.file == "io.max":
         return _io_line_holds(asked, read)
     if knob.file.startswith("cpuset.cpus") or knob.file == "cpuset.mems":
         return _numbers(knob.value) == _numbers(read)
-    if knob.file.endswith(".weight") and knob.file.startswith("io."):
-        return asked[-1:] == _default_of(read)
-    if knob.file.startswith("memory.") and knob.value.isdigit():
-        return read.isdigit() and int(read) == int(knob.value) // _rounding(knob.file) * _rounding(
-            knob.file
-        )
-    return read.split() == asked
+    if knob.file.startswith("memory.") and knob.file not in _SWITCHES:
+        return _pages(knob.value) == _pages(read)
+    if knob.file == "cpu.max":
+        return read.split()[: len(asked)] == asked
+    lines = [line.split() for line in read.splitlines()]
+    return asked in lines or ["default", *asked] in lines
 
 
-def _rounding(file: str) -> int:
-    return 1 if file == "memory.oom.group" else _PAGE
+_SWITCHES = ("memory.oom.group", "memory.zswap.writeback")
+_SUFFIXES = {suffix: 1 << 10 * power for power, suffix in enumerate("KMGTPE", 1)}
 
 
-def _default_of(read: str) -> list[str]:
-    lines = (line.split() for line in read.splitlines())
-    return next((words[1:] for words in lines if words[:1] == ["default"]), read.split())
+def _pages(amount: str) -> int | str:
+    """An amount of memory in pages, as the kernel's memparse takes it; other words as they are."""
+    digits, suffix = amount, 1
+    if amount[-1:].upper() in _SUFFIXES:
+        digits, suffix = amount[:-1], _SUFFIXES[amount[-1].upper()]
+    return int(digits) * suffix // _PAGE if digits.isdecimal() else amount
 
 
 def _io_line_holds(asked: list[str], read: str) -> bool:
