@@ -46,21 +46,24 @@ def whole_disk(target: bytes) -> str:
         PathRefused: it is missing, or on nothing that can be limited.
     """
     if not target.startswith(b"/"):
-        major, _, minor = target.partition(b":")
-        return _disk_of(target, os.makedev(int(major), int(minor)))
+        return _disk_of(target, target.decode())
     try:
         status = os.stat(target)
     except OSError as error:
         raise PathRefused(_FIELD, target, os.strerror(error.errno or 0), hint=_HINT) from error
     if stat.S_ISBLK(status.st_mode):
-        return _disk_of(target, status.st_rdev)
+        return _disk_of(target, _number(status.st_rdev))
     if os.major(status.st_dev) != 0:
-        return _disk_of(target, status.st_dev)
+        return _disk_of(target, _number(status.st_dev))
     return _disk_behind(target)
 
 
-def _disk_of(target: bytes, device: int) -> str:
-    link = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"
+def _number(device: int) -> str:
+    return f"{os.major(device)}:{os.minor(device)}"
+
+
+def _disk_of(target: bytes, number: str) -> str:
+    link = f"/sys/dev/block/{number}"
     if not os.path.exists(link):
         raise PathRefused(_FIELD, target, "its device is not in sysfs", hint=_HINT)
     directory = os.path.realpath(link)
@@ -98,8 +101,7 @@ class _Mount:
 
 
 def _mount_of(target: bytes) -> _Mount:
-    device = os.stat(target).st_dev
-    number = f"{os.major(device)}:{os.minor(device)}"
+    number = _number(os.stat(target).st_dev)
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
             before, _, after = line.rstrip("\n").partition(" - ")
