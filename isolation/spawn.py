@@ -8,6 +8,7 @@ created before every path and device of the request has been found.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -27,8 +28,9 @@ from .shim import Spawned, constant, reap, spawn
 from .walls import Knob, Limits, Walls
 
 _INIT = Path(__file__).with_name("_init")
-_NAMESPACES = 0x00020000 | 0x04000000 | 0x08000000 | 0x20000000  # NEWNS NEWUTS NEWIPC NEWPID
-_NEW_NETWORK = 0x40000000
+NAMESPACES = 0x00020000 | 0x04000000 | 0x08000000 | 0x20000000  # NEWNS NEWUTS NEWIPC NEWPID
+NEW_NETWORK = 0x40000000
+_MFD_NOEXEC_SEAL, _MFD_EXEC = 0x08, 0x10  # memfd_create(2)
 _REQUEST = struct.Struct("=2IQ")
 _MESSAGE = struct.Struct("=2I")
 _RECORD_MAX = constant("RECORD_MAX")
@@ -54,31 +56,50 @@ class Started:
 
 
 @cache
-def _program() -> int:
+def init_program() -> int:
     """A descriptor of the init's program, sealed: the binary behind /proc/1/exe can never be
-    written (CVE-2019-5736), and no path of the job's leads to it. Made once a process."""
-    image = _INIT.read_bytes()
+    written (CVE-2019-5736), and no path of the job's leads to it. Made once a process.
+
+    Raises:
+        LaunchFailed: it is not there, or cannot be read.
+    """
     try:
-        descriptor = os.memfd_create("jobsup-init", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    except OSError:
-        # vm.memfd_noexec=2 forbids it; the file itself can still be executed by descriptor.
-        return os.open(_INIT, os.O_PATH | os.O_CLOEXEC)
-    os.write(descriptor, image)
-    _seal(descriptor)
-    return descriptor
+        image = _INIT.read_bytes()
+        try:
+            return _memfd("jobsup-init", image, _MFD_EXEC)
+        except OSError:
+            # vm.memfd_noexec=2 forbids it; the file itself can still be executed by descriptor.
+            return os.open(_INIT, os.O_PATH | os.O_CLOEXEC)
+    except OSError as error:
+        raise LaunchFailed(f"opening the init's program {_INIT}", error.errno) from error
 
 
-def _seal(descriptor: int) -> None:
-    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+def sealed_plan(data: bytes) -> int:
+    """A descriptor of a plan that nobody can change any more.
+
+    Raises:
+        LaunchFailed: the kernel does not make a memfd.
+    """
+    try:
+        return _memfd("jobsup-plan", data, _MFD_NOEXEC_SEAL)
+    except OSError as error:
+        raise LaunchFailed("making a memfd of the plan", error.errno) from error
 
 
-def _memfd(data: bytes) -> int:
-    descriptor = os.memfd_create("jobsup-plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+def _memfd(name: str, data: bytes, executable: int) -> int:
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        # Said, not left out: vm.memfd_noexec judges those that say nothing.
+        descriptor = os.memfd_create(name, flags | executable)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        descriptor = os.memfd_create(name, flags)  # before Linux 6.3
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
-    _seal(descriptor)
+    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
     return descriptor
 
 
@@ -183,10 +204,10 @@ def launch(walls: Walls, limits: Limits, name: str, streams: Streams) -> Job:
         inits, jobs = (_directory(path, always) for path in (place.inits, place.jobs))
         slots = [-1, theirs.fileno(), leaf.descriptor, jobs, *_numbers(streams), -1]
         present = sum(1 << i for i, fd in enumerate(slots) if fd >= 0) | 1
-        slots[0] = _memfd(plan.encode(name, present))
+        slots[0] = sealed_plan(plan.encode(name, present))
         always.callback(os.close, slots[0])
-        namespaces = _NAMESPACES | (_NEW_NETWORK if walls.network == "none" else 0)
-        spawned = spawn(_program(), inits, namespaces, slots)
+        namespaces = NAMESPACES | (NEW_NETWORK if walls.network == "none" else 0)
+        spawned = spawn(init_program(), inits, namespaces, slots)
         on_failure.pop_all()
     return Job(spawned, ours, leaf, plan, in_force)
 
@@ -207,7 +228,4 @@ def _require_host(knobs: Sequence[Knob]) -> None:
         raise HostNotSupported(
             "only root can build a job's walls", hint="run it with sudo, or as root"
         )
-    by_controller = {knob.file.partition(".")[0]: knob.file for knob in reversed(knobs)}
-    needed = frozenset(by_controller).intersection(hierarchy.CONTROLLERS)
-    if needed:
-        hierarchy.require(needed, knobs[0].file)
+    hierarchy.require(knob.file for knob in knobs)
