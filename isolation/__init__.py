@@ -13,7 +13,7 @@ from .errors import (
     errno_name,
 )
 from .hierarchy import find_mount, open_hierarchy, sweep
-from .identity import CAPABILITIES, DEFAULT_ROOT_CAPABILITIES
+from .identity import CAPABILITIES, DEFAULT_ROOT_CAPABILITIES, RLIMITS, all_rlimits
 from .plan import compile_plan
 from .probe import Finding, examine
 from .record import EndedBy, ExitRecord, StepFailure
@@ -36,6 +36,7 @@ from .walls import (
 __all__ = [
     "CAPABILITIES",
     "DEFAULT_ROOT_CAPABILITIES",
+    "RLIMITS",
     "Bind",
     "EndedBy",
     "ExitRecord",
@@ -60,6 +61,7 @@ __all__ = [
     "Walls",
     "Watch",
     "WhenFull",
+    "all_rlimits",
     "compile_plan",
     "errno_name",
     "examine",

@@ -24,23 +24,32 @@ DEFAULT_ROOT_CAPABILITIES: frozenset[str] = frozenset(
     "chown dac_override fowner fsetid kill setgid setuid net_bind_service".split()
 )
 
+# Names and numbers of getrlimit(2); two of them are unknown to the module resource.
+RLIMITS: dict[str, int] = {
+    name.removeprefix("RLIMIT_").lower(): getattr(resource, name)
+    for name in dir(resource)
+    if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE"  # an old name of NOFILE
+} | {"locks": 10, "rttime": 15}
+
 _UNLIMITED = resource.RLIM_INFINITY
-# A job's limits do not depend on the shell that started it. (soft, hard), as a login session of a
-# systemd host has them, but without core dumps.
+# Every limit that there is, so that a job does not depend on the shell that started it; (soft,
+# hard) as a login session of a systemd host has them, but without core dumps.
 _DEFAULT_RLIMITS: dict[int, tuple[int, int]] = {
-    resource.RLIMIT_CPU: (_UNLIMITED, _UNLIMITED),
-    resource.RLIMIT_FSIZE: (_UNLIMITED, _UNLIMITED),
-    resource.RLIMIT_DATA: (_UNLIMITED, _UNLIMITED),
-    resource.RLIMIT_STACK: (8 << 20, _UNLIMITED),
-    resource.RLIMIT_CORE: (0, _UNLIMITED),
-    resource.RLIMIT_RSS: (_UNLIMITED, _UNLIMITED),
-    resource.RLIMIT_NPROC: (_UNLIMITED, _UNLIMITED),
-    resource.RLIMIT_NOFILE: (1024, 524288),
-    resource.RLIMIT_MEMLOCK: (8 << 20, 8 << 20),
     resource.RLIMIT_AS: (_UNLIMITED, _UNLIMITED),
-    resource.RLIMIT_MSGQUEUE: (819200, 819200),
+    resource.RLIMIT_CORE: (0, _UNLIMITED),
+    resource.RLIMIT_CPU: (_UNLIMITED, _UNLIMITED),
+    resource.RLIMIT_DATA: (_UNLIMITED, _UNLIMITED),
+    resource.RLIMIT_FSIZE: (_UNLIMITED, _UNLIMITED),
+    resource.RLIMIT_MEMLOCK: (8 << 20, 8 << 20),
+    resource.RLIMIT_MSGQUEUE: (819_200, 819_200),
     resource.RLIMIT_NICE: (0, 0),
+    resource.RLIMIT_NOFILE: (1024, 524_288),  # soft as select(2) needs it
+    resource.RLIMIT_NPROC: (_UNLIMITED, _UNLIMITED),  # counts a user; pids.max counts the job
+    resource.RLIMIT_RSS: (_UNLIMITED, _UNLIMITED),
     resource.RLIMIT_RTPRIO: (0, 0),
+    RLIMITS["rttime"]: (_UNLIMITED, _UNLIMITED),
+    resource.RLIMIT_SIGPENDING: (32_768, 32_768),
+    resource.RLIMIT_STACK: (8 << 20, _UNLIMITED),
 }
 
 
@@ -53,7 +62,7 @@ def capability_words(names: frozenset[str]) -> str:
     return " ".join(sorted(names, key=CAPABILITIES.__getitem__)) or "none"
 
 
-def rlimits(asked: Sequence[Rlimit]) -> list[Rlimit]:
+def all_rlimits(asked: Sequence[Rlimit]) -> tuple[Rlimit, ...]:
     """The whole set that a job gets: what was asked for, and a default for the rest.
 
     A default above what this process may give (it lacks CAP_SYS_RESOURCE, as in a container) is
@@ -63,7 +72,7 @@ def rlimits(asked: Sequence[Rlimit]) -> list[Rlimit]:
     defaults = (
         Rlimit(number, *_default(number)) for number in _DEFAULT_RLIMITS if number not in wanted
     )
-    return [*defaults, *wanted.values()]
+    return (*defaults, *wanted.values())
 
 
 @cache

@@ -16,7 +16,6 @@ import struct
 from dataclasses import dataclass
 
 from . import rootfs, steps
-from .identity import rlimits
 from .shim import constant
 from .walls import Program, Walls, Watch
 
@@ -99,7 +98,7 @@ def _workload_steps(walls: Walls) -> tuple[steps.Step, ...]:
         steps.Session(),
         steps.OomScore(program.oom_score_adj),
         steps.Scheduler(),
-        *(steps.SetRlimit(r.resource, r.soft, r.hard) for r in rlimits(program.rlimits)),
+        *(steps.SetRlimit(r.resource, r.soft, r.hard) for r in program.rlimits),
         steps.Streams(who.uid, who.gid),
         steps.Bounding(who.capabilities),
         steps.Groups(who.groups),

@@ -8,13 +8,12 @@ function a step; which steps a job gets is decided in rootfs and plan.
 from __future__ import annotations
 
 import os
-import resource
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .identity import capability_mask, capability_words
+from .identity import RLIMITS, capability_mask, capability_words
 from .shim import constant
 
 READ_ONLY, NO_SUID, NO_DEV, NO_EXEC = 1, 2, 4, 8  # MOUNT_ATTR_*, mount_setattr(2)
@@ -25,11 +24,7 @@ _ATTRIBUTE_WORDS = (
     (NO_DEV, "nodev"),
     (NO_EXEC, "noexec"),
 )
-_RLIMIT_NAMES = {
-    getattr(resource, name): name[7:].lower()
-    for name in dir(resource)
-    if name[:7] == "RLIMIT_" and name != "RLIMIT_OFILE"  # an old name of NOFILE
-}
+_RLIMIT_NAMES = {number: name for name, number in RLIMITS.items()}
 _STEP = struct.Struct("=4I")
 _U64 = (1 << 64) - 1
 

@@ -12,26 +12,27 @@ import os
 import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass
+from resource import RLIM_INFINITY
 from typing import Self
 
 from jobsup.isolation import (
     CAPABILITIES,
     DEFAULT_ROOT_CAPABILITIES,
+    RLIMITS,
     Files,
     Identity,
     Knob,
     Limits,
     Program,
-    Rlimit,
     Walls,
     Watch,
     WhenFull,
+    all_rlimits,
 )
 
 from .errors import BadValue
 from .fields import ARGUMENT_MAX
 from .spec import Spec
-from .units import RLIMITS
 
 # Our own state: no job may reach it, whatever it was granted.
 HIDDEN = (b"/run/jobsup", b"/var/lib/jobsup")
@@ -42,27 +43,6 @@ _PATH_OF_OTHERS = b"/usr/local/bin:/usr/bin:/bin"
 _OF_THE_CALLER = (b"LANG", b"TERM", b"TZ")
 # What speaks of sockets and descriptors of the caller's own, which no job has, even inheriting.
 _NEVER_INHERITED = (b"NOTIFY_SOCKET", b"LISTEN_", b"WATCHDOG_", b"JOURNAL_STREAM", b"INVOCATION_ID")
-
-_INFINITY = -1
-_MIB = 1 << 20
-# Every limit that can be stated is, so that a job does not depend on its caller's.
-_DEFAULT_RLIMITS: dict[str, tuple[int, int]] = {
-    "as": (_INFINITY, _INFINITY),
-    "core": (0, _INFINITY),
-    "cpu": (_INFINITY, _INFINITY),
-    "data": (_INFINITY, _INFINITY),
-    "fsize": (_INFINITY, _INFINITY),
-    "memlock": (8 * _MIB, 8 * _MIB),
-    "msgqueue": (819_200, 819_200),
-    "nice": (0, 0),
-    "nofile": (1024, 524_288),  # soft as select(2) needs it, hard as systemd's
-    "nproc": (_INFINITY, _INFINITY),  # counted a user of the whole host; pids.max counts the job
-    "rss": (_INFINITY, _INFINITY),
-    "rtprio": (0, 0),
-    "rttime": (_INFINITY, _INFINITY),
-    "sigpending": (32_768, 32_768),
-    "stack": (8 * _MIB, _INFINITY),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,19 +212,15 @@ def _environment(spec: Spec, job_id: str, uid: int, caller: Caller) -> dict[byte
 
 
 def _program(spec: Spec, environment: Mapping[bytes, bytes]) -> Program:
-    rlimits = {
-        RLIMITS[name]: Rlimit(RLIMITS[name], soft, hard)
-        for name, (soft, hard) in _DEFAULT_RLIMITS.items()
-    }
-    rlimits |= {limit.resource: limit for limit in spec.rlimit}
+    rlimits = all_rlimits(spec.rlimit)
     program = Program(
         argv=spec.argv,
         candidates=candidates(spec.argv[0], environment[b"PATH"], spec.cwd),
         environment=tuple(environment.items()),
-        rlimits=tuple(rlimits.values()),
+        rlimits=rlimits,
         oom_score_adj=spec.oom_score_adj,
     )
-    _check_size(program, rlimits[RLIMITS["stack"]].soft)
+    _check_size(program, next(x.soft for x in rlimits if x.resource == RLIMITS["stack"]))
     return program
 
 
@@ -268,7 +244,7 @@ def _check_size(program: Program, stack: int) -> None:
     strings = [*program.argv, *(b"%b=%b" % pair for pair in program.environment)]
     longest_name = max(map(len, program.candidates))
     size = sum(len(string) + 1 + 8 for string in strings) + longest_name + 1
-    most = 6 * _MIB if stack == _INFINITY else max(min(6 * _MIB, stack // 4), 128 * 1024)
+    most = 6 << 20 if stack == RLIM_INFINITY else max(min(6 << 20, stack // 4), 128 * 1024)
     most -= 4096  # for the lines "#!" of scripts, which the kernel puts in front
     shown = [os.fsdecode(argument) for argument in program.argv]
     if size > most:

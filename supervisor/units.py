@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import math
 import re
-import resource
 from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeVar
 
-from jobsup.isolation import Rlimit
+from jobsup.isolation import RLIMITS, Rlimit
 
 from .errors import BadValue
 
@@ -208,11 +207,6 @@ def _ranges(numbers: list[int]) -> list[str]:
 
 _INFINITY = -1  # of isolation's Rlimit
 _RLIMIT_SIZES = frozenset({"as", "core", "data", "fsize", "memlock", "msgqueue", "rss", "stack"})
-RLIMITS: dict[str, int] = {
-    name.removeprefix("RLIMIT_").lower(): getattr(resource, name)
-    for name in dir(resource)
-    if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE"  # an old name of NOFILE
-} | {"locks": 10}  # which the module does not name
 
 
 def parse_rlimit(field: str, value: object) -> Rlimit:
