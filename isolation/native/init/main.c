@@ -286,20 +286,20 @@ static void wait_events(void)
 			handle((enum source)events[i].data.u32);
 }
 
-/* PID 1 gets only the signals that it has a handler for, and from its parent namespace SIGKILL
- * and SIGSTOP: with everything blocked, SIGCHLD alone is read, from a descriptor. What Python had
- * set to be ignored (SIGPIPE) must not reach the workload, which inherits it through execve. */
+/* For PID 1 the default action of every signal is to be dropped, SIGPIPE included; only SIGKILL and
+ * SIGSTOP from the parent namespace work. So nothing but SIGCHLD is blocked: what is blocked is
+ * queued, and a job of root's could fill root's queue with real-time signals. What Python had set
+ * to be ignored must not reach the workload, which inherits it through execve. */
 static int own_signals(void)
 {
-	sigset_t all;
+	sigset_t child;
 	for (int number = 1; number < NSIG; number++)
 		(void)signal(number, SIG_DFL);
-	(void)sigfillset(&all);
-	if (sigprocmask(SIG_SETMASK, &all, NULL) != 0)
+	(void)sigemptyset(&child);
+	(void)sigaddset(&child, SIGCHLD);
+	if (sigprocmask(SIG_SETMASK, &child, NULL) != 0)
 		return -1;
-	(void)sigemptyset(&all);
-	(void)sigaddset(&all, SIGCHLD);
-	return watch(ON_CHILD, signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK), EPOLLIN);
+	return watch(ON_CHILD, signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK), EPOLLIN);
 }
 
 static int open_plan(void)

@@ -33,7 +33,7 @@ static struct {
 	_Atomic uint64_t accepted; /* bytes of both streams that count against the cap */
 	_Atomic int running;
 	atomic_bool over;
-} output;
+} output = {.index = -1, .last_call = -1};
 
 static int open_kept(const char *name)
 {
