@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,3 +36,28 @@ def nothing_left(jobs: Jobs) -> Iterator[None]:
     assert inits() == set(), "an init outlived its job"
     assert leaves() == set(), "a cgroup outlived its job"
     assert MOUNTS.read_text() == mounts, "a mount outlived its job"
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A real block device, a loop device of 256 MiB over a file in memory."""
+    image = tmp_path / "image"
+    with image.open("wb") as file:
+        file.truncate(256 << 20)
+    made = subprocess.run(
+        ["losetup", "--find", "--show", str(image)], check=True, capture_output=True, text=True
+    )
+    device = made.stdout.strip()
+    yield Path(device)
+    subprocess.run(["losetup", "--detach", device], check=True)
+
+
+@pytest.fixture
+def ext4(disk: Path, tmp_path: Path) -> Iterator[Path]:
+    """An ext4 on the disk, mounted; ext4 charges what is written back later to who wrote it."""
+    directory = tmp_path / "ext4"
+    directory.mkdir()
+    subprocess.run(["mkfs.ext4", "-q", str(disk)], check=True)
+    subprocess.run(["mount", str(disk), str(directory)], check=True)
+    yield directory
+    subprocess.run(["umount", str(directory)], check=True)
