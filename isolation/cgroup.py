@@ -6,6 +6,7 @@ its rounding (Documentation/admin-guide/cgroup-v2.rst), and the effective value 
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import time
@@ -152,8 +153,11 @@ class Leaf:
         try:
             self.kill()
             return self.wait_empty(seconds) and self._remove()
-        except FileNotFoundError:
-            return True  # the init has removed it
+        except OSError as error:
+            # Without its directory a file is not there, and one that was open has no device.
+            if error.errno in (errno.ENOENT, errno.ENODEV):
+                return True  # the init has removed it
+            raise
 
     def _remove(self) -> bool:
         for _ in range(50):
