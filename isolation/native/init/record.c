@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -26,6 +27,7 @@ static char body[RECORD_MAX - sizeof(struct record_head)];
 static size_t used;
 static char sample[4096];
 static size_t sample_length;
+static unsigned long long sampled; /* memory.current at the sample */
 
 static void add_section(const char *name, const char *content, uint32_t length)
 {
@@ -41,12 +43,18 @@ static void add_section(const char *name, const char *content, uint32_t length)
 	record_head.sections++;
 }
 
+/* The sample of the most memory is kept: the last event of a kill comes when all is freed. */
 void record_sample_memory(void)
 {
 	char text[sizeof sample];
-	ssize_t length = leaf_read("memory.stat", text, sizeof text);
+	ssize_t length = leaf_read("memory.current", text, sizeof text - 1);
 	if (length <= 0)
 		return;
+	text[length] = '\0';
+	unsigned long long current = strtoull(text, NULL, 10);
+	if (current < sampled || (length = leaf_read("memory.stat", text, sizeof text)) <= 0)
+		return;
+	sampled = current;
 	memcpy(sample, text, (size_t)length);
 	sample_length = (size_t)length;
 }
