@@ -8,8 +8,9 @@
  * remove the leaf, store and send the record. It needs nobody for that.
  *
  * It is a process of the job's PID namespace, so it guards itself: it is not dumpable before it
- * does anything else (no /proc/1/mem, no ptrace, no pidfd_getfd; CVE-2016-9962), it ignores every
- * signal but SIGKILL from outside, and after the pivot it opens nothing of the job's files.
+ * does anything else (no /proc/1/mem, no ptrace, no pidfd_getfd; CVE-2016-9962), its limits are out
+ * of the job's reach, it ignores every signal but SIGKILL from outside, and after the pivot it opens
+ * nothing of the job's files.
  */
 #define _GNU_SOURCE
 #include "leaf.h"
@@ -302,6 +303,14 @@ static int own_signals(void)
 	return watch(ON_CHILD, signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK), EPOLLIN);
 }
 
+/* prlimit(2) lets a process change the limits of whoever has all of its ids, and a job of root's has
+ * those of its init: without descriptors, an init could no longer kill. With a saved gid of its own
+ * the init is nobody's equal. */
+static int stand_apart(void)
+{
+	return (int)syscall(SYS_setresgid, -1, -1, 65534);
+}
+
 static int open_plan(void)
 {
 	struct stat status;
@@ -394,7 +403,7 @@ int main(void)
 	for (int i = 0; i < SOURCE_COUNT; i++)
 		init.fd[i] = -1;
 	init.epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (init.epoll < 0 || own_signals() != 0)
+	if (init.epoll < 0 || own_signals() != 0 || stand_apart() != 0)
 		return 1;
 	(void)umask(0);
 
