@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,16 +34,31 @@ def verdict(ended: Verdict) -> None:
     click.echo(f"jobsup: {ended.message}{hint}", err=True)
 
 
-_MARKS = {True: "ok", False: "missing", None: "warning"}
+_MARKS = {True: "✓", None: "!", False: "✗"}
+_ASCII_MARKS = {True: "+", None: "!", False: "x"}
 
 
 def findings(found: Sequence[Finding]) -> None:
-    """A table: what was looked for, whether it is there, what was found; remedies below."""
+    """A line for each finding, below it how to remedy what is not there, at the end what it all
+    means. A remedy that several in a row share is told once, below the last of them."""
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    marks = _MARKS if unicode else _ASCII_MARKS
     width = max((len(finding.name) for finding in found), default=0)
-    for finding in found:
-        click.echo(f"{_MARKS[finding.ok]:8} {finding.name:{width}}  {finding.found}")
-        if finding.remedy and finding.ok is not True:
-            click.echo(f"{'':8} {'':{width}}  {finding.remedy}")
+    for finding, following in zip_longest(found, found[1:]):
+        click.echo(printable(f"{marks[finding.ok]} {finding.name:{width}}  {finding.found}"))
+        shared = following is not None and following.remedy == finding.remedy
+        if finding.remedy and not shared:
+            click.echo(printable(f"{'':{width + 3}} {finding.remedy}"))
+    click.echo(_conclusion(found, marks))
+
+
+def _conclusion(found: Sequence[Finding], marks: dict[bool | None, str]) -> str:
+    missing = sum(finding.ok is False for finding in found)
+    if missing:
+        return f"Jobs cannot run here: {missing} of {len(found)} are missing ({marks[False]})."
+    if any(finding.ok is None for finding in found):
+        return f"Jobs can run here; what is marked {marks[None]} is needed by some options only."
+    return "Jobs can run here."
 
 
 def printable(line: str) -> str:

@@ -30,10 +30,10 @@ def base(mount: str) -> str:
     Raises:
         HostNotSupported: systemd did not start the unit.
     """
-    directory = _control_group(mount)
+    directory = control_group(mount)
     if directory is None:
         _start()
-        directory = _control_group(mount)
+        directory = control_group(mount)
     if directory is None:
         raise HostNotSupported(
             f"systemd started {UNIT} without a cgroup", hint=f"systemctl status {UNIT}"
@@ -42,7 +42,8 @@ def base(mount: str) -> str:
     return directory
 
 
-def _control_group(mount: str) -> str | None:
+def control_group(mount: str) -> str | None:
+    """The directory of the running unit, None without one."""
     # Where a unit of the system slice lives is stable and cheaper to look up than to ask for.
     directory = f"{mount}/system.slice/{UNIT}"
     return directory if os.path.isdir(directory) else None

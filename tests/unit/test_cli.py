@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
@@ -274,8 +275,41 @@ FINDINGS = [
 
 def test_doctor_tells_what_is_missing_and_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["doctor"], FakeCore(findings=FINDINGS)) == 1
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["ok", "missing", "boot", "warning", "BFQ"]
+    assert capsys.readouterr().out.splitlines() == [
+        "✓ kernel             6.1",
+        "✗ memory controller  absent",
+        "                     boot with cgroup_enable=memory",
+        "! io.weight          absent",
+        "                     BFQ",
+        "Jobs cannot run here: 1 of 3 are missing (✗).",
+    ]
+
+
+def test_doctor_tells_a_remedy_once_for_several_in_a_row(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    twice = [Finding(name, None, "absent", "the same") for name in ("a", "b")]
+    assert invoke(["doctor"], FakeCore(findings=[*twice, FINDINGS[2]])) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        "! a          absent",
+        "! b          absent",
+        "the same",
+        "! io.weight  absent",
+        "BFQ",
+        "Jobs can run here; what is marked ! is needed by some options only.",
+    ]
+
+
+def test_doctor_speaks_ascii_where_the_output_is_ascii(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", ascii_only)
+    assert invoke(["doctor"], FakeCore(findings=FINDINGS)) == 1
+    ascii_only.flush()
+    told = ascii_only.buffer.getvalue().decode()
+    assert [line[0] for line in told.splitlines() if line[0] != " "] == ["+", "x", "!", "J"]
 
 
 def test_doctor_is_content_with_warnings(capsys: pytest.CaptureFixture[str]) -> None:
