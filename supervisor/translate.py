@@ -277,7 +277,6 @@ def _milli(usec: int) -> int:
 def _knobs(spec: Spec) -> tuple[Knob, ...]:
     """The files of the leaf, each once; what --cgroup says comes last and replaces defaults."""
     given: list[tuple[str, int | str | object | None, str]] = [
-        ("pids.max", spec.pids, "pids"),
         ("memory.max", spec.mem, "mem"),
         ("memory.high", spec.mem_high, "mem_high"),
         ("memory.low", spec.mem_low, "mem_low"),
@@ -286,6 +285,8 @@ def _knobs(spec: Spec) -> tuple[Knob, ...]:
         ("cpu.weight", spec.cpu_weight, "cpu_weight"),
         ("cpuset.cpus", spec.cpuset, "cpuset"),
         ("io.weight", None if spec.io_weight is None else f"default {spec.io_weight}", "io_weight"),
+        # Nobody need have asked for it: what was asked for is named first where all are missing.
+        ("pids.max", spec.pids, "pids"),
         *((name, value, "cgroup") for name, value in spec.cgroup),
     ]
     knobs = {file: Knob(file, str(value), flag) for file, value, flag in given if value is not None}
@@ -296,5 +297,5 @@ def _knobs(spec: Spec) -> tuple[Knob, ...]:
             Knob("memory.swap.max", "0", flag),
             Knob("memory.oom.group", str(int(spec.oom_group)), flag),
         ]
-        knobs = {knob.file: knob for knob in implied} | knobs
+        knobs |= {knob.file: knob for knob in implied if knob.file not in knobs}
     return tuple(knobs.values())
