@@ -41,11 +41,16 @@ _EMPTY_SECONDS = 60.0
 @dataclass(frozen=True, slots=True)
 class Streams:
     """The descriptors that an init reads and writes for its job; None: nobody's. They stay the
-    caller's, who may close them once the job is launched. None of them reaches the job itself."""
+    caller's, who may close them once the job is launched. None of them reaches the job itself.
+
+    With `spool`, a directory, the job is kept: its output goes to the files stdout and stderr
+    there, when and what in output.index, and its exit record to exit, all of it synced.
+    """
 
     stdin: int | None = None
     stdout: int | None = None
     stderr: int | None = None
+    spool: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +183,11 @@ class Job:
         return self._record
 
 
-def launch(walls: Walls, limits: Limits, name: str, streams: Streams) -> Job:
-    """Start one job in its own leaf `name`; it ends when the returned handle's process does.
+def launch(
+    walls: Walls, limits: Limits, name: str, streams: Streams, *, outlive: bool = False
+) -> Job:
+    """Start one job in its own leaf `name`. It ends when the returned handle's process does,
+    unless it is to `outlive` it.
 
     Raises:
         HostNotSupported: no usable cgroup v2, or not root.
@@ -190,7 +198,7 @@ def launch(walls: Walls, limits: Limits, name: str, streams: Streams) -> Job:
     knobs = [*limits.knobs, *devices.io_knobs(limits.io)]
     _require_host(knobs)
     place = hierarchy.open_hierarchy()
-    plan = compile_plan(walls, os.fsencode(place.leaf(name)))
+    plan = compile_plan(walls, os.fsencode(place.leaf(name)), peer_loss_ends=not outlive)
     with ExitStack() as on_failure, ExitStack() as always:
         leaf = Leaf.make(place, name)
         on_failure.callback(leaf.close)
@@ -202,7 +210,7 @@ def launch(walls: Walls, limits: Limits, name: str, streams: Streams) -> Job:
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * _RECORD_MAX)
         inits, jobs = (_directory(path, always) for path in (place.inits, place.jobs))
-        slots = [-1, theirs.fileno(), leaf.descriptor, jobs, *_numbers(streams), -1]
+        slots = [-1, theirs.fileno(), leaf.descriptor, jobs, *_numbers(streams)]
         present = sum(1 << i for i, fd in enumerate(slots) if fd >= 0) | 1
         slots[0] = sealed_plan(plan.encode(name, present))
         always.callback(os.close, slots[0])
@@ -213,7 +221,8 @@ def launch(walls: Walls, limits: Limits, name: str, streams: Streams) -> Job:
 
 
 def _numbers(streams: Streams) -> list[int]:
-    return [-1 if fd is None else fd for fd in (streams.stdin, streams.stdout, streams.stderr)]
+    slots = (streams.stdin, streams.stdout, streams.stderr, streams.spool)
+    return [-1 if fd is None else fd for fd in slots]
 
 
 def _directory(path: str, stack: ExitStack) -> int:
