@@ -1,0 +1,97 @@
+"""`./run bench [PART…]`: what jobsup costs, in multiples of what the kernel costs.
+
+See README.md beside this file for what each figure means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from . import floor, launches, output, parts, standin
+
+PARTS = ("latency", "rate", "output", "stages", "imports", "calls", "idle")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all")
+    parser.add_argument("--seconds", type=float, default=75, help="for all parts together (75)")
+    parser.add_argument("--rounds", type=int, default=1000, help="at most so many (1000)")
+    parser.add_argument("--clients", type=int, default=4, help="launchers at once (4)")
+    parser.add_argument("--mebibytes", type=int, default=128, help="of output (128)")
+    parser.add_argument("--no-peers", action="store_true", help="ours and the floor only")
+    parser.add_argument(
+        "--stand-in",
+        action="store_true",
+        help="plain directories for cgroups, to see Python's share where there is no cgroup v2",
+    )
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"unknown part {', '.join(unknown)}")
+    arguments.parts = arguments.parts or list(PARTS)
+    return arguments
+
+
+def _describe_machine() -> None:
+    kernel = platform.release()
+    uml = "user mode linux" in Path("/proc/cpuinfo").read_text().lower()
+    print(f"kernel {kernel}, {os.cpu_count()} CPU(s), Python {platform.python_version()}")
+    if uml:
+        print(
+            "User-mode Linux: a fork and a system call cost 25 times a host's, so ratios here\n"
+            "are the kernel's more than ours. --stand-in shows Python's share on a host's kernel."
+        )
+
+
+def _workshop(directory: Path, stand_in: bool) -> launches.Workshop:
+    from_repository = floor.BENCH.parent / "isolation" / "_init"
+    if not stand_in:
+        return launches.Workshop(directory, floor.build(directory), from_repository, stand_in)
+    # By another process: what is built replaces what this one may import.
+    code = "import sys; from pathlib import Path; from bench import standin\n"
+    code += "standin.build(Path(sys.argv[1]))"
+    subprocess.run([sys.executable, "-B", "-c", code, str(directory)], check=True)
+    standin.make_tree(directory)
+    program = floor.build(directory, ["-include", str(standin.HEADER)])
+    return launches.Workshop(directory, program, directory / "_init", stand_in)
+
+
+def main() -> None:
+    arguments = _arguments()
+    if os.geteuid() != 0:
+        sys.exit("bench: only root can build a job's walls")
+    begun = time.monotonic()
+    _describe_machine()
+    with tempfile.TemporaryDirectory(prefix="jobsup-bench-") as name:
+        os.chmod(name, 0o755)
+        shop = _workshop(Path(name), arguments.stand_in)
+        makers = launches.contestants(shop, arguments.clients, not arguments.no_peers)
+        share = arguments.seconds / 10
+        for part in arguments.parts:
+            match part:
+                case "latency":
+                    launches.measure_latency(shop, makers, arguments.rounds, 4 * share)
+                case "rate":
+                    launches.measure_rate(shop, makers, arguments.clients, 1.5 * share)
+                case "output":
+                    output.measure_output(shop, arguments.mebibytes, 20, share)
+                case "stages":
+                    parts.measure_stages()
+                case "imports":
+                    parts.measure_imports(share)
+                case "calls":
+                    parts.measure_calls(shop)
+                case "idle":
+                    parts.measure_idle(shop)
+    print(f"\n{time.monotonic() - begun:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

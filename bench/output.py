@@ -1,0 +1,72 @@
+"""What a job's output costs on its way through the init, against plain copies of the same bytes.
+
+A writer puts N MiB into a pipe, 64 KiB at a time, and says how long that took: all but the last
+pipe full has then been taken. The job's goes through the init to the reader's pipe, or into a file;
+beside it the same writer into floor.c's read and write, and into cat.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from .launches import Workshop
+from .report import number, percentile, table
+
+MIB = 1 << 20
+
+
+def _through(writer: list[str], reader: list[str], out: Path | None = None) -> float:
+    """Seconds that `writer | reader [> out]` took to write."""
+    target = open(out, "wb") if out else None  # noqa: SIM115 - closed below
+    first = subprocess.Popen(writer, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    second = subprocess.Popen(reader, stdin=first.stdout, stdout=target)
+    assert first.stdout is not None
+    assert first.stderr is not None
+    first.stdout.close()
+    told = first.stderr.read()
+    if second.wait() or first.wait():
+        raise RuntimeError(f"{writer} | {reader}: {told.decode()}")
+    if target:
+        target.close()
+    return int(told) / 1e9
+
+
+def _into(writer: list[str], out: Path) -> float:
+    """Seconds that `writer > out` took to write."""
+    with open(out, "wb") as target:
+        done = subprocess.run(
+            writer, stdin=subprocess.DEVNULL, stdout=target, stderr=subprocess.PIPE, check=True
+        )
+    return int(done.stderr) / 1e9
+
+
+def measure_output(shop: Workshop, mebibytes: int, rounds: int, seconds: float) -> None:
+    size = str(mebibytes * MIB)
+    write, copy = [str(shop.floor), "write", size], [str(shop.floor), "copy"]
+    job = [*shop.command, "run", "--quiet", "--cwd", "/", "--ro", str(shop.floor), "--", *write]
+    file = shop.directory / "output"
+    ways: dict[str, Callable[[], float]] = {
+        "to a reader: C → C": lambda: _through(write, copy),
+        "to a reader: job → init → C": lambda: _through(job, copy),
+        "to a file: C → C → file": lambda: _through(write, [*copy, str(file)]),
+        "to a file: C → cat → file": lambda: _through(write, ["cat"], file),
+        "to a file: job → init → file": lambda: _into(job, file),
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    deadline = time.monotonic() + seconds
+    for _ in range(rounds):
+        for name, run in ways.items():
+            times[name].append(run())
+            file.unlink(missing_ok=True)
+        if time.monotonic() > deadline:
+            break
+    middle = {name: percentile(values, 0.5) for name, values in times.items()}
+    rows = []
+    for name, lasted in middle.items():
+        bare = middle[f"{name.partition(': ')[0]}: C → C{' → file' if 'file' in name else ''}"]
+        rows.append([name, number(mebibytes / 1024 / lasted), f"{bare / lasted:.0%}"])
+    count = len(next(iter(times.values())))
+    table(f"output, {mebibytes} MiB, p50 of {count}", ["", "GiB/s", "of bare C"], rows)
