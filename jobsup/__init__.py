@@ -22,8 +22,8 @@ if TYPE_CHECKING:
         LimitNotEnforceable,
         PathRefused,
     )
-    from jobsup.supervisor.errors import (
-        BadValue,
+    from jobsup.supervisor.errors import BadValue
+    from jobsup.supervisor.failures import (
         CpuTimeSpent,
         ExecFailed,
         JobFailed,
@@ -67,7 +67,13 @@ __all__ = [
     "run",
 ]
 
-_HOMES = ("isolation", "supervisor.errors", "supervisor.library", "supervisor.verdict")
+_HOMES = (
+    "isolation",
+    "supervisor.errors",
+    "supervisor.failures",
+    "supervisor.library",
+    "supervisor.verdict",
+)
 
 
 def __getattr__(name: str) -> object:

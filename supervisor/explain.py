@@ -12,15 +12,12 @@ import signal
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from jobsup.isolation import EndedBy, ExitRecord, Program, StepFailure
 
 from .spec import Spec
 from .units import format_duration, format_size
-
-if TYPE_CHECKING:
-    from .verdict import Usage
+from .usage import Usage
 
 Sentences = tuple[str, str | None]
 

@@ -17,7 +17,8 @@ from jobsup.isolation import Streams
 
 from .conversation import Capture, Feed, Party
 from .embedded import EmbeddedJob
-from .errors import BadValue, failure_of
+from .errors import BadValue
+from .failures import failure_of
 from .spec import Spec
 from .verdict import Verdict
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jobsup.isolation import EndedBy, ExitRecord, Program, StepFailure
-from jobsup.supervisor import errors
+from jobsup.supervisor import failures
 from jobsup.supervisor.spec import Spec
 from jobsup.supervisor.verdict import Verdict, judge
 
@@ -139,12 +139,12 @@ def test_a_child_that_was_killed_while_the_job_went_on_is_told() -> None:
 @pytest.mark.parametrize(
     ("by", "cause", "state", "status", "error"),
     [
-        (EndedBy.WALL_TIME, "timeout", "failed", 124, errors.TimedOut),
-        (EndedBy.CPU_TIME, "cpu-time", "failed", 124, errors.CpuTimeSpent),
-        (EndedBy.OUTPUT, "output", "failed", 137, errors.OutputLimitReached),
-        (EndedBy.STOP, "stopped", "stopped", 143, errors.Stopped),
-        (EndedBy.KILL, "killed", "stopped", 137, errors.Killed),
-        (EndedBy.PEER_LOST, "killed", "stopped", 137, errors.Killed),
+        (EndedBy.WALL_TIME, "timeout", "failed", 124, failures.TimedOut),
+        (EndedBy.CPU_TIME, "cpu-time", "failed", 124, failures.CpuTimeSpent),
+        (EndedBy.OUTPUT, "output", "failed", 137, failures.OutputLimitReached),
+        (EndedBy.STOP, "stopped", "stopped", 143, failures.Stopped),
+        (EndedBy.KILL, "killed", "stopped", 137, failures.Killed),
+        (EndedBy.PEER_LOST, "killed", "stopped", 137, failures.Killed),
     ],
 )
 @pytest.mark.parametrize("wait_status", [0, exited(3), signal.SIGTERM, signal.SIGKILL])
@@ -153,7 +153,7 @@ def test_no_cause_but_exited_yields_the_jobs_own_code(
 ) -> None:
     found = verdict(record(wait_status, by))
     assert (found.cause, found.state, found.status) == (cause, state, status)
-    assert type(errors.failure_of(found)) is error
+    assert type(failures.failure_of(found)) is error
     assert found.exit_code == (None if wait_status in (15, 9) else wait_status >> 8)
 
 
@@ -196,7 +196,7 @@ def test_a_lost_init_is_never_guessed_about() -> None:
     assert (found.exit_code, found.signal, found.wall_seconds) == (None, None, None)
     assert set(found.output.values()) == {None}
     assert set(found.events.values()) == {None}
-    assert isinstance(errors.failure_of(found), errors.Lost)
+    assert isinstance(failures.failure_of(found), failures.Lost)
 
 
 # ---- jobs that did not start
@@ -230,7 +230,7 @@ def test_what_cannot_be_executed_is_told_from_what_is_not_there(
 ) -> None:
     found = verdict(failed(errno, interpreter=interpreter))
     assert (found.cause, found.status, found.exit_code) == ("exec", status, None)
-    assert isinstance(errors.failure_of(found), errors.ExecFailed)
+    assert isinstance(failures.failure_of(found), failures.ExecFailed)
 
 
 def program(path: Path, name: str) -> Program:
@@ -357,8 +357,8 @@ def test_bytes_that_are_no_text_still_make_valid_json() -> None:
 
 def test_an_error_carries_its_verdict() -> None:
     found = verdict(record(9, counters=memory(1, 1, 1)), LIMIT)
-    error = errors.failure_of(found, args_=["python3"], stdout=b"out")
-    assert isinstance(error, errors.OutOfMemory)
+    error = failures.failure_of(found, args_=["python3"], stdout=b"out")
+    assert isinstance(error, failures.OutOfMemory)
     assert (error.peak, error.limit, error.exit_status) == (268435456, 268435456, 137)
     assert (error.verdict, error.args_, error.stdout, error.stderr) == (
         found,
@@ -366,4 +366,4 @@ def test_an_error_carries_its_verdict() -> None:
         b"out",
         None,
     )
-    assert type(errors.failure_of(verdict(record(exited(1))))) is errors.JobFailed
+    assert type(failures.failure_of(verdict(record(exited(1))))) is failures.JobFailed
