@@ -1,21 +1,21 @@
 """What the walls of one job are to be: plain values, the input of `plan.compile_plan`.
 
 Everything here was checked by whoever made it; nothing in isolation parses what a user typed.
+Named tuples, because a command defines all of them for one job, and a dataclass takes ten times as
+long to define.
 Paths and arguments are bytes, as the kernel sees them, and absolute.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 MIB = 1 << 20
 GIB = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class Bind:
+class Bind(NamedTuple):
     """A host file or directory at `target` in the job, with everything mounted below it."""
 
     source: bytes
@@ -23,16 +23,14 @@ class Bind:
     writable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Scratch:
+class Scratch(NamedTuple):
     """An empty tmpfs at `target`; `size` in bytes, charged to the job that fills it."""
 
     target: bytes
     size: int = GIB
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
+class Files(NamedTuple):
     """The file tree of a job.
 
     `root` is the host directory that becomes /, read-only with all that is mounted below it.
@@ -47,8 +45,7 @@ class Files:
     scratch_size: int = GIB
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """Who the workload is. `capabilities` are its bounding, permitted and effective sets
     (lower-case names without cap_); the inheritable and ambient sets are always empty."""
 
@@ -58,8 +55,7 @@ class Identity:
     capabilities: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Rlimit:
+class Rlimit(NamedTuple):
     """One setrlimit(2): `resource` is resource.RLIMIT_*; -1 is RLIM_INFINITY."""
 
     resource: int
@@ -67,8 +63,7 @@ class Rlimit:
     hard: int
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(NamedTuple):
     """What is executed. `candidates` are the paths to try in order, as execvp(3) would: one for
     a command with a slash, one a directory of PATH for a bare name."""
 
@@ -88,8 +83,7 @@ class WhenFull(IntEnum):
     BLOCK = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
+class Watch(NamedTuple):
     """What the init enforces by itself. None: no limit. Times in milliseconds, CPU time in
     microseconds of the whole leaf, output in bytes of both streams together."""
 
@@ -100,21 +94,19 @@ class Watch:
     when_full: WhenFull = WhenFull.DROP
 
 
-@dataclass(frozen=True, slots=True)
-class Walls:
+class Walls(NamedTuple):
     """All of one job's walls. `merge`: stderr goes where stdout goes, in the order of writing."""
 
     program: Program
     identity: Identity
-    files: Files = field(default_factory=Files)
+    files: Files = Files()
     network: Literal["none", "host"] = "none"
     hostname: bytes = b"job"
     merge: bool = False
-    watch: Watch = field(default_factory=Watch)
+    watch: Watch = Watch()
 
 
-@dataclass(frozen=True, slots=True)
-class Knob:
+class Knob(NamedTuple):
     """One file of the leaf and what is written to it; `flag` is the option that asked for it
     ("mem"), for messages."""
 
@@ -123,8 +115,7 @@ class Knob:
     flag: str
 
 
-@dataclass(frozen=True, slots=True)
-class IoLimit:
+class IoLimit(NamedTuple):
     """An io.max request before its device is known; None leaves the kernel's "max"."""
 
     target: bytes
@@ -134,8 +125,7 @@ class IoLimit:
     wiops: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """The limits of one leaf. `io` is resolved to whole-disk devices when the leaf is made."""
 
     knobs: tuple[Knob, ...] = ()
