@@ -18,7 +18,8 @@ SETS = ("CapPrm", "CapEff", "CapBnd")
 ALWAYS_EMPTY = ("CapInh", "CapAmb")
 # A starter unlike any job: everything that a process hands down is odd.
 ODD = ["env", "-i", "HOME=/odd", "LANG=C.UTF-8", "TZ=Europe/Rome", "LC_TIME=C", "SECRET=1"]
-ODD += ["LD_LIBRARY_PATH=/odd", "NOTIFY_SOCKET=/run/x", "LISTEN_FDS=1", "LISTEN_PID=1", "WATCHDOG_USEC=1", "PATH=/usr/bin"]
+ODD += ["LD_LIBRARY_PATH=/odd", "NOTIFY_SOCKET=/run/x", "LISTEN_FDS=1", "LISTEN_PID=1"]
+ODD += ["WATCHDOG_USEC=1", "PATH=/usr/bin"]
 ODD += ["prlimit", "--nofile=77:99", "--core=1:1", "--nproc=999:999", "nice", "-n", "7"]
 ODD += ["ionice", "-c", "3", "chrt", "--batch", "0", "choom", "-n", "300", "--"]
 ODD += ["setpriv", "--groups=7,8", "--inh-caps=+all", "--ambient-caps=+all", "--"]

@@ -8,6 +8,7 @@ import os
 import stat
 import sys
 import termios
+from collections.abc import Callable
 
 
 def is_open(fd: int) -> bool:
@@ -26,7 +27,7 @@ def push_character(fd: int) -> None:
     fcntl.ioctl(fd, termios.TIOCSTI, b"x")
 
 
-def attempts(fd: int) -> dict[str, object]:
+def attempts(fd: int) -> dict[str, Callable[[], object]]:
     link = f"/proc/self/fd/{fd}"
     return {
         "open a file below it": lambda: os.open("etc/passwd", os.O_RDONLY, dir_fd=fd),
@@ -43,9 +44,9 @@ def attempts(fd: int) -> dict[str, object]:
     }
 
 
-def succeeds(attempt: object) -> bool:
+def succeeds(attempt: Callable[[], object]) -> bool:
     try:
-        attempt()  # type: ignore[operator]
+        attempt()
     except OSError:
         return False
     return True

@@ -8,9 +8,11 @@ import json
 import os
 import resource
 import sys
+from collections.abc import Callable
+from functools import partial
 
 libc = ctypes.CDLL(None, use_errno=True)
-PIDFD_GETFD, KCMP, PROCESS_MADVISE = 438, 312, 440
+PIDFD_GETFD = 438  # on every architecture
 PTRACE_ATTACH, PTRACE_SEIZE = 16, 0x4206
 
 
@@ -43,32 +45,32 @@ def read(path: str) -> None:
         file.read(1)
 
 
-ATTEMPTS = {
-    **{
-        f"read /proc/1/{name}": lambda name=name: read(f"/proc/1/{name}")
-        for name in "mem environ maps auxv pagemap stack syscall io smaps fdinfo/0".split()
-    },
-    **{
-        f"follow /proc/1/{name}": lambda name=name: os.stat(f"/proc/1/{name}/")
-        for name in "exe root cwd fd/0 fd/1 fd/2 fd/3 ns/mnt ns/pid".split()
-    },
-    "list /proc/1/map_files": lambda: os.listdir("/proc/1/map_files"),
-    "leave through /proc/1/root": lambda: os.listdir("/proc/1/root/.."),
-    "write /proc/1/mem": lambda: os.open("/proc/1/mem", os.O_RDWR),
-    "write the program behind /proc/1/exe": lambda: os.open("/proc/1/exe", os.O_WRONLY),
-    "PTRACE_ATTACH": lambda: trace(PTRACE_ATTACH),
-    "PTRACE_SEIZE": lambda: trace(PTRACE_SEIZE),
+def limit(number: int) -> None:
+    resource.prlimit(1, number, (1, 1))
+
+
+READ = "mem environ maps auxv pagemap stack syscall io smaps fdinfo/0".split()
+FOLLOWED = "exe root cwd fd/0 fd/1 fd/2 fd/3 ns/mnt ns/pid".split()
+ATTEMPTS: dict[str, Callable[[], object]] = {
+    **{f"read /proc/1/{name}": partial(read, f"/proc/1/{name}") for name in READ},
+    **{f"follow /proc/1/{name}": partial(os.stat, f"/proc/1/{name}/") for name in FOLLOWED},
+    **{f"resolve /proc/1/{name}": partial(os.readlink, f"/proc/1/{name}") for name in FOLLOWED},
+    "list /proc/1/map_files": partial(os.listdir, "/proc/1/map_files"),
+    "leave through /proc/1/root": partial(os.listdir, "/proc/1/root/.."),
+    "write /proc/1/mem": partial(os.open, "/proc/1/mem", os.O_RDWR),
+    "write the program behind /proc/1/exe": partial(os.open, "/proc/1/exe", os.O_WRONLY),
+    "PTRACE_ATTACH": partial(trace, PTRACE_ATTACH),
+    "PTRACE_SEIZE": partial(trace, PTRACE_SEIZE),
     "process_vm_readv": read_memory,
-    "kcmp": lambda: call(KCMP, 1, os.getpid(), 2, 0, 0),
-    **{f"pidfd_getfd {n}": lambda n=n: take_descriptor(n) for n in range(12)},
-    "take away its descriptors": lambda: resource.prlimit(1, resource.RLIMIT_NOFILE, (0, 0)),
-    "let it be killed for its CPU time": lambda: resource.prlimit(1, resource.RLIMIT_CPU, (1, 1)),
+    **{f"pidfd_getfd {number}": partial(take_descriptor, number) for number in range(12)},
+    "take away its descriptors": partial(limit, resource.RLIMIT_NOFILE),
+    "let it be killed for its CPU time": partial(limit, resource.RLIMIT_CPU),
 }
 
 
-def outcome(attempt: object) -> str:
+def outcome(attempt: Callable[[], object]) -> str:
     try:
-        attempt()  # type: ignore[operator]
+        attempt()
     except OSError as error:
         return errno.errorcode[error.errno or 0]
     return "done"
