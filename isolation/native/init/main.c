@@ -216,6 +216,9 @@ static void on_report(void)
 	record_head.flags |= RECORD_EXECUTED;
 	record_head.started_ns = message.realtime_ns;
 	(void)clock_gettime(CLOCK_MONOTONIC, &init.started);
+	/* Set before, so that an execve that hangs has its limit too; the command gets all of it. */
+	if (init.fd[ON_WALL] >= 0)
+		(void)set_timer(ON_WALL, init.plan.head->wall_ms);
 	(void)send(SLOT_CONTROL, &message, sizeof message, MSG_NOSIGNAL);
 }
 
