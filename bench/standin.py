@@ -69,7 +69,7 @@ def install(out_dir: Path) -> None:
     hierarchy.find_mount = lambda: str(out_dir / "cgroup")  # type: ignore[assignment]
     hierarchy.make_leaf = make_leaf_with_knobs
     keeper.on_systemd = lambda: False
-    spawn._INIT = out_dir / "_init"
+    spawn._INIT = str(out_dir / "_init")
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .errors import PathRefused
 from .walls import IoLimit, Knob
@@ -93,8 +93,7 @@ def _disk_behind(target: bytes) -> str:
     raise PathRefused(_FIELD, target, f"is on {mount.kind}, which has no disk to limit", hint=_HINT)
 
 
-@dataclass(frozen=True, slots=True)
-class _Mount:
+class _Mount(NamedTuple):
     kind: str
     source: str
     options: dict[str, str]

@@ -18,8 +18,8 @@ import fcntl
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from . import keeper
 from .errors import HostNotSupported, LimitNotEnforceable
@@ -40,8 +40,7 @@ _OPTIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Hierarchy:
+class Hierarchy(NamedTuple):
     """The groups that jobs live in, as directories of the host."""
 
     mount: str
@@ -59,8 +58,7 @@ class Hierarchy:
         return f"{self.jobs}/{name}"
 
 
-@dataclass(frozen=True, slots=True)
-class MountPoint:
+class MountPoint(NamedTuple):
     """One line of /proc/self/mountinfo that is a cgroup file system (proc(5))."""
 
     path: str
@@ -107,8 +105,7 @@ def _subsystems() -> dict[str, tuple[int, bool]]:
 
 def available(directory: str) -> frozenset[str]:
     """The controllers that can be enabled below a cgroup."""
-    with open(f"{directory}/cgroup.controllers", encoding="ascii") as file:
-        return frozenset(file.read().split())
+    return _words(f"{directory}/cgroup.controllers")
 
 
 @cache
@@ -203,13 +200,35 @@ def require(files: Iterable[str]) -> None:
         raise LimitNotEnforceable(missing[0][1], cause, hint=hint)
 
 
+# What open_hierarchy made or found, and the controllers that jobs/ then gave to its leaves.
+_prepared: tuple[Hierarchy, frozenset[str]] | None = None
+
+
 def open_hierarchy() -> Hierarchy:
     """Make the groups that jobs live in, unless they are there.
+
+    Once that is done, jobs/ alone is looked at: as long as it has its controllers, all above it is
+    there and has them too (the kernel lets no group give up what a child still gives on).
 
     Raises:
         HostNotSupported: no cgroup v2, or none that we may write.
     """
-    mount = find_mount()
+    global _prepared
+    if _prepared and _is_as_left(*_prepared):
+        return _prepared[0]
+    hierarchy = _prepare(find_mount())
+    _prepared = hierarchy, _enabled(hierarchy.jobs)
+    return hierarchy
+
+
+def _is_as_left(hierarchy: Hierarchy, enabled: frozenset[str]) -> bool:
+    try:
+        return _enabled(hierarchy.jobs) == enabled and os.path.isdir(hierarchy.inits)
+    except OSError:
+        return False
+
+
+def _prepare(mount: str) -> Hierarchy:
     try:
         base = keeper.base(mount) if keeper.on_systemd() else f"{mount}/jobsup"
         hierarchy = Hierarchy(mount, base)
@@ -232,13 +251,25 @@ def open_hierarchy() -> Hierarchy:
 def _enable(directory: str) -> None:
     """Let the children of a cgroup have every controller that it can give them."""
     path = f"{directory}/cgroup.subtree_control"
-    with open(path, encoding="ascii") as file:
-        enabled = frozenset(file.read().split())
-    for name in sorted(available(directory).intersection(CONTROLLERS) - enabled):
+    for name in sorted(available(directory).intersection(CONTROLLERS) - _enabled(directory)):
         # One at a time: a controller that is refused must not take the others with it. What a
         # job needs and did not get is found out, and named, when its limit is written.
         with suppress(OSError), open(path, "w", encoding="ascii") as file:
             file.write(f"+{name}")
+
+
+def _enabled(directory: str) -> frozenset[str]:
+    """The controllers that the children of a cgroup have."""
+    return _words(f"{directory}/cgroup.subtree_control")
+
+
+def _words(path: str) -> frozenset[str]:
+    # Not open(): a file object makes nine system calls of these three, on every launch.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return frozenset(os.read(descriptor, 4096).decode().split())
+    finally:
+        os.close(descriptor)
 
 
 def _set_ceiling(jobs: str) -> None:

@@ -11,8 +11,6 @@ Process Constraint"; systemd 252 has no DelegateSubgroup= that would do it for u
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 
 from .errors import HostNotSupported
 
@@ -51,6 +49,9 @@ def control_group(mount: str) -> str | None:
 
 def _start() -> None:
     """Start it as a transient unit. Somebody else may win the race: that is as good."""
+    import shutil  # which loads three compressors, for the first job of a boot alone
+    import subprocess
+
     sleep = shutil.which("sleep") or "/bin/sleep"
     result = subprocess.run(
         [

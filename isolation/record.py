@@ -53,8 +53,7 @@ class EndedBy(IntEnum):
     PEER_LOST = 6
 
 
-@dataclass(frozen=True, slots=True)
-class StepFailure:
+class StepFailure(NamedTuple):
     """A step that failed: its sentence ("mount tmpfs on /tmp") and its errno.
 
     `is_exec` says that every wall stood and the command itself could not be executed;

@@ -13,10 +13,11 @@ The rules, in the order in which they are applied:
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from functools import cache
+from typing import NamedTuple
 
 from .errors import PathRefused
 from .steps import (
@@ -55,7 +56,7 @@ _MASKED_PROC = (
 ).split()
 _SEALED_PROC = "bus fs irq sys sysrq-trigger".split()
 _MASKED_SYS = "firmware fs/selinux devices/virtual/powercap".split()
-_THROTTLE = "/sys/devices/system/cpu/cpu*/thermal_throttle"
+_CPUS = "/sys/devices/system/cpu"
 
 # Numbers: Documentation/admin-guide/devices.txt of the kernel.
 _DEVICES = (
@@ -83,19 +84,26 @@ def file_steps(walls: Walls, leaf_path: bytes) -> Iterator[Step]:
         PathRefused: a granted path is missing or not the job's to have, or the working directory
             or the command lies where the job cannot see it.
     """
-    files = _with_real_sources(walls.files)
-    _check_visible(files, walls)
+    files = _with_real_paths(walls.files)
+    layout = list(_layout(files))
+    _check_visible(files, layout, walls)
     yield PrivateMounts()
     yield Root(files.root, _root_attributes(files))
-    yield from _proc()
-    yield from _sys(leaf_path)
-    yield from _dev()
-    for grant in sorted(_layout(files), key=lambda grant: _depth(grant.target)):
+    yield from _kernel_files()
+    # JVM, Go and others size themselves by the limits that they read there.
+    yield BindMount(leaf_path, b"/sys/fs/cgroup", _KERNEL | READ_ONLY, how=0)
+    for grant in sorted(layout, key=lambda grant: _depth(grant.target)):
         yield from _grant(grant)
     yield ReadOnly(b"/dev")
     for target in _revealed(files):
         yield Mask(target)
     yield Pivot()
+
+
+@cache
+def _kernel_files() -> tuple[Step, ...]:
+    """Made once a process: they are the same in every plan."""
+    return (*_proc(), *_sys(), *_dev())
 
 
 def _proc() -> Iterator[Step]:
@@ -107,15 +115,15 @@ def _proc() -> Iterator[Step]:
         yield Seal(b"/proc/" + name.encode())
 
 
-def _sys(leaf_path: bytes) -> Iterator[Step]:
+def _sys() -> Iterator[Step]:
     yield Detach(b"/sys")
     yield Mount(b"sysfs", b"/sys", attributes=_KERNEL | READ_ONLY, how=NO_LINKS)
     for name in _MASKED_SYS:
         yield Mask(b"/sys/" + name.encode())
-    for path in sorted(glob.glob(_THROTTLE)):
-        yield Mask(os.fsencode(path))
-    # JVM, Go and others size themselves by the limits that they read there.
-    yield BindMount(leaf_path, b"/sys/fs/cgroup", _KERNEL | READ_ONLY, how=0)
+    with suppress(FileNotFoundError):
+        for name in sorted(os.listdir(_CPUS)):
+            if os.path.isdir(f"{_CPUS}/{name}/thermal_throttle"):
+                yield Mask(f"{_CPUS}/{name}/thermal_throttle".encode())
 
 
 def _dev() -> Iterator[Step]:
@@ -133,12 +141,14 @@ def _dev() -> Iterator[Step]:
     yield Mount(b"mqueue", b"/dev/mqueue", attributes=_KERNEL)
 
 
-@dataclass(frozen=True, slots=True)
-class _Private:
+class _Private(NamedTuple):
     """A scratch directory that every job has, unless a grant took its place."""
 
     target: bytes
     size: int
+
+
+_Layout = list[Bind | Scratch | _Private]
 
 
 def _layout(files: Files) -> Iterator[Bind | Scratch | _Private]:
@@ -190,8 +200,9 @@ def _root_attributes(files: Files) -> int:
     return _SAFE | (0 if writable else READ_ONLY)
 
 
-def _with_real_sources(files: Files) -> Files:
-    """The same with every source as the real path that is there now, checked."""
+def _with_real_paths(files: Files) -> Files:
+    """The same with every host path as the real one that is there now, checked."""
+    files = files._replace(hidden=tuple(map(os.path.realpath, files.hidden)))
     grants: list[Bind | Scratch] = []
     for grant in files.grants:
         field = "tmpfs"
@@ -209,7 +220,7 @@ def _with_real_sources(files: Files) -> Files:
         grants.append(grant)
     root = _real("root", files.root)
     _refuse_own_state("root", root, files)
-    return Files(root, tuple(grants), files.hidden, files.cwd, files.scratch_size)
+    return files._replace(root=root, grants=tuple(grants))
 
 
 def _real(field: str, path: bytes) -> bytes:
@@ -221,7 +232,7 @@ def _real(field: str, path: bytes) -> bytes:
 
 def _refuse_own_state(field: str, source: bytes, files: Files) -> None:
     for hidden in files.hidden:
-        if _below(source, os.path.realpath(hidden)):
+        if _below(source, hidden):
             raise PathRefused(field, source, "is jobsup's own state, which no job may see")
 
 
@@ -231,7 +242,7 @@ def _revealed(files: Files) -> list[bytes]:
     sources += [(g.source, g.target) for g in files.grants if isinstance(g, Bind)]
     found = {
         os.path.normpath(os.path.join(target, os.path.relpath(real, source)))
-        for real in map(os.path.realpath, files.hidden)
+        for real in files.hidden
         for source, target in sources
         if _below(real, source)
     }
@@ -247,19 +258,19 @@ def _hidden_resolver(files: Files) -> Bind | None:
     return Bind(path, path)
 
 
-def _check_visible(files: Files, walls: Walls) -> None:
+def _check_visible(files: Files, layout: _Layout, walls: Walls) -> None:
     """Say before anything starts what would be a bare ENOENT inside."""
     if files.root != b"/":
         return  # what is in a user's own root is known when the init is there
-    _require_visible("cwd", files.cwd, files, "the working directory")
+    _require_visible("cwd", files.cwd, layout, "the working directory")
     if b"/" in walls.program.argv[0] and os.path.exists(walls.program.candidates[0]):
-        _require_visible("command", walls.program.candidates[0], files, "the command")
+        _require_visible("command", walls.program.candidates[0], layout, "the command")
 
 
-def _require_visible(field: str, path: bytes, files: Files, what: str) -> None:
+def _require_visible(field: str, path: bytes, layout: _Layout, what: str) -> None:
     real = os.path.realpath(path)
     covering = max(
-        (grant for grant in _layout(files) if _below(real, grant.target)),
+        (grant for grant in layout if _below(real, grant.target)),
         key=lambda grant: _depth(grant.target),
         default=None,
     )

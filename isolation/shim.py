@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ._native import ffi, lib
 from .errors import LaunchFailed
@@ -16,8 +16,7 @@ _STAGES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Spawned:
+class Spawned(NamedTuple):
     """A running init: its pid here, and a pidfd that the caller owns."""
 
     pid: int

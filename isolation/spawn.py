@@ -15,9 +15,8 @@ import socket
 import struct
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from typing import NamedTuple
 
 from . import devices, hierarchy
 from .cgroup import Leaf
@@ -27,7 +26,7 @@ from .record import ExitRecord, decode
 from .shim import Spawned, constant, reap, spawn
 from .walls import Knob, Limits, Walls
 
-_INIT = Path(__file__).with_name("_init")
+_INIT = os.path.join(os.path.dirname(__file__), "_init")
 NAMESPACES = 0x00020000 | 0x04000000 | 0x08000000 | 0x20000000  # NEWNS NEWUTS NEWIPC NEWPID
 NEW_NETWORK = 0x40000000
 _MFD_NOEXEC_SEAL, _MFD_EXEC = 0x08, 0x10  # memfd_create(2)
@@ -38,8 +37,7 @@ _SLOTS = constant("SLOT_COUNT")
 _EMPTY_SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Streams:
+class Streams(NamedTuple):
     """The descriptors that an init reads and writes for its job; None: nobody's. They stay the
     caller's, who may close them once the job is launched. None of them reaches the job itself.
 
@@ -53,8 +51,7 @@ class Streams:
     spool: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(NamedTuple):
     """The command was executed, at CLOCK_REALTIME `realtime_ns`."""
 
     realtime_ns: int
@@ -69,7 +66,8 @@ def init_program() -> int:
         LaunchFailed: it is not there, or cannot be read.
     """
     try:
-        image = _INIT.read_bytes()
+        with open(_INIT, "rb") as file:
+            image = file.read()
         try:
             return _memfd("jobsup-init", image, _MFD_EXEC)
         except OSError:
@@ -146,8 +144,10 @@ class Job:
             raise LaunchFailed("the init sent a message of the wrong length")
         if kind == constant("MESSAGE_STARTED"):
             return Started(*struct.unpack("=Q", payload))
-        steps = self._plan.steps
-        self._record = decode(payload, self._plan.describe(), len(steps) - 1)
+        exec_step = len(self._plan.steps) - 1
+        self._record = decode(payload, (), exec_step)
+        if self._record.failure is not None:  # only then is it worth describing every step
+            self._record = decode(payload, self._plan.describe(), exec_step)
         return self._record
 
     def signal(self, number: int) -> None:
