@@ -84,8 +84,8 @@ def _may_raise() -> bool:
 
 def _default(number: int) -> tuple[int, int]:
     soft, hard = _DEFAULT_RLIMITS[number]
-    ceiling = resource.getrlimit(number)[1]
-    if _may_raise() or ceiling == _UNLIMITED:
+    ceiling = _UNLIMITED if _may_raise() else resource.getrlimit(number)[1]
+    if ceiling == _UNLIMITED:
         return soft, hard
     hard = ceiling if hard == _UNLIMITED else min(hard, ceiling)
     return (hard if soft == _UNLIMITED else min(soft, hard)), hard

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 
 from . import rootfs, steps
 from .shim import constant
-from .walls import Program, Walls, Watch
+from .walls import Program, Rlimit, Walls, Watch
 
 _MAGIC, _VERSION = constant("PLAN_MAGIC"), constant("PLAN_VERSION")
 _NAME_SIZE = constant("PLAN_NAME_SIZE")
@@ -98,7 +99,7 @@ def _workload_steps(walls: Walls) -> tuple[steps.Step, ...]:
         steps.Session(),
         steps.OomScore(program.oom_score_adj),
         steps.Scheduler(),
-        *(steps.SetRlimit(r.resource, r.soft, r.hard) for r in program.rlimits),
+        *_rlimit_steps(program.rlimits),
         steps.Streams(who.uid, who.gid),
         steps.Bounding(who.capabilities),
         steps.Groups(who.groups),
@@ -109,6 +110,12 @@ def _workload_steps(walls: Walls) -> tuple[steps.Step, ...]:
         steps.Cwd(walls.files.cwd),
         _exec(program),
     )
+
+
+@lru_cache(maxsize=16)
+def _rlimit_steps(limits: tuple[Rlimit, ...]) -> tuple[steps.Step, ...]:
+    """Made once for the jobs that have the same, which is nearly all."""
+    return tuple(steps.SetRlimit(*limit) for limit in limits)
 
 
 def _exec(program: Program) -> steps.Exec:

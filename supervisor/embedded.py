@@ -9,7 +9,6 @@ library) add is in foreground and library.
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,7 +23,7 @@ from .verdict import Verdict, judge
 
 def new_id() -> str:
     """An id of ours: it sorts by time and is never reused, on this host or another."""
-    return f"{time.time_ns() // 1_000_000:011x}{secrets.token_hex(4)}"
+    return f"{time.time_ns() // 1_000_000:011x}{os.urandom(4).hex()}"
 
 
 class EmbeddedJob:
@@ -118,5 +117,6 @@ def _make_hidden() -> None:
     """The directories that are hidden from jobs must be there to be hidden: one that appeared
     while a job runs would appear in it. Where they cannot be made, nobody else makes them."""
     for path in HIDDEN:
-        with suppress(OSError):
-            os.makedirs(path, mode=0o700, exist_ok=True)
+        if not os.path.isdir(path):
+            with suppress(OSError):
+                os.makedirs(path, mode=0o700, exist_ok=True)
