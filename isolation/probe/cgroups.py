@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -218,11 +219,10 @@ def _systemd(name: str) -> Finding:
     return Finding(name, True, f"{asked.stdout.split(' (')[0]} makes {keeper.UNIT} on first use")
 
 
-def kernel_version() -> tuple[int, int]:
-    """The kernel's own word, for what cannot be tried here."""
-    major, minor, *_ = [*os.uname().release.split("."), "0"]
-    digits = "".join(c for c in minor if c.isdigit())
-    return int(major), int(digits or 0)
+def kernel_version(release: str | None = None) -> tuple[int, int]:
+    """The kernel's own word, for what cannot be tried here; `release` as uname(2) has it."""
+    numbers = re.match(r"(\d+)\.(\d+)", release or os.uname().release)
+    return (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
 
 
 def _kill(place: Place) -> Finding:

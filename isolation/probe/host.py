@@ -18,6 +18,7 @@ _NEEDED = DEFAULT_ROOT_CAPABILITIES | {"sys_admin", "mknod", "net_admin", "setpc
 _USEFUL = frozenset({"sys_resource"})
 _PIDS_OF_A_JOB = 4096  # --pids, unless said
 _MANY = 1000
+_NO_LIMIT = 1 << 62
 
 
 def kernel(works: bool) -> Finding:
@@ -155,6 +156,8 @@ def jobs_at_once(place: Place) -> Finding:
     if limits[name] < _MANY:
         remedy = f"echo 65536 > {name}" if name.startswith("/") else f"sysctl -w {name}=65536"
         return Finding("jobs at once", None, f"{name} allows {limits[name]}", remedy)
+    if limits[name] == _NO_LIMIT:
+        return Finding("jobs at once", True, "no limit in sight")
     return Finding("jobs at once", True, f"up to {limits[name]}, by {name}")
 
 
@@ -164,5 +167,5 @@ def _number(path: str) -> int:
         with open(path, encoding="ascii") as file:
             text = file.read().strip()
     except FileNotFoundError:
-        return 1 << 62
-    return 1 << 62 if text == "max" else int(text)
+        return _NO_LIMIT
+    return _NO_LIMIT if text == "max" else int(text)

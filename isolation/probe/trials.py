@@ -22,7 +22,7 @@ import stat
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 Failures = list[tuple[str, int]]
 
@@ -125,12 +125,14 @@ def file_system(kind: str, options: tuple[str, ...]) -> Callable[[], None]:
 
 
 def mount_calls() -> Failures:
-    """Each call by itself, on what is nobody's: a detached tree, and descriptors that are none."""
+    """Each call by itself, on what is nobody's: a detached tree, descriptors and names that are
+    none."""
     rule = ctypes.create_string_buffer(struct.pack("=3Q", os.O_PATH, 0, 0x10), 24)
     both_empty = MOVE_FROM_EMPTY | MOVE_TO_EMPTY
     attempts: list[Callable[[], object]] = [
-        lambda: set_read_only(open_tree()),
-        lambda: system_call("fsopen", FSOPEN, b"tmpfs", 1),
+        open_tree,
+        lambda: set_read_only(-1),
+        lambda: system_call("fsopen", FSOPEN, 0, 1),
         lambda: system_call("fsconfig", FSCONFIG, -1, CONFIG_CREATE, 0, 0, 0),
         lambda: system_call("fsmount", FSMOUNT, -1, 1, 0),
         lambda: system_call("move_mount", MOVE_MOUNT, -1, b"", -1, b"", both_empty),
@@ -142,8 +144,8 @@ def mount_calls() -> Failures:
         try:
             attempt()
         except CallFailed as error:
-            # EBADF and EINVAL: the call is there, and has looked at what we gave it.
-            if error.pair[1] not in (errno.EBADF, errno.EINVAL):
+            # These mean that the call is there, and has looked at what it was given.
+            if error.pair[1] not in (errno.EBADF, errno.EINVAL, errno.EFAULT):
                 failures.append(error.pair)
     return failures
 
@@ -189,8 +191,8 @@ def seccomp() -> None:
     checked("seccomp", libc.syscall(SECCOMP, set_mode_filter, 0, ctypes.byref(program)))
 
 
-# What is tried together in one child: the namespaces to be in, as far as they are to be had (each
-# has a trial of its own), and the trials by their names.
+# What is tried together in one child: the namespaces that it must be in, or it would touch the
+# host's, and the trials by their names.
 Group = tuple[tuple[str, ...], dict[str, Callable[[], Failures | None]]]
 GROUPS: tuple[Group, ...] = (
     # last the user namespace: in it the others are no longer root's
@@ -214,24 +216,32 @@ def one(trial: Callable[[], Failures | None]) -> Failures:
 
 def results(group: Group) -> dict[str, Failures]:
     """Try a group in a child that is gone afterwards, with whatever it made."""
-    namespaces, trials = group
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        for name in namespaces:
-            with suppress(CallFailed):
-                unshare(name)
-        if "pid" in namespaces and (first := os.fork()) != 0:
-            os.waitpid(first, 0)  # only a child is in the new pid namespace
-            os._exit(0)
-        for name, trial in trials.items():
-            os.write(writing, json.dumps([name, one(trial)]).encode() + b"\n")
-        os._exit(0)
+        try:
+            tell(group, writing)
+        finally:
+            os._exit(0)  # whatever happened: there is one program, and it is the parent
     os.close(writing)
+    told: dict[str, Failures] = {}
     with open(reading, "rb") as pipe:
-        told: dict[str, Failures] = dict(map(json.loads, pipe))
+        for name, pairs in map(json.loads, pipe):
+            told[name] = [(call, number) for call, number in pairs]
     os.waitpid(child, 0)
-    return {name: told.get(name, [("killed, as a seccomp filter may do", 0)]) for name in trials}
+    return {name: told.get(name, [("killed, as a seccomp filter may do", 0)]) for name in group[1]}
+
+
+def tell(group: Group, pipe: int) -> None:
+    """In the child: a line of JSON for each trial, as it ends."""
+    namespaces, trials = group
+    lacking = [name for name in namespaces if one(namespace(name))]
+    if "pid" in namespaces and not lacking and (first := os.fork()) != 0:
+        os.waitpid(first, 0)  # only a child is in the new pid namespace
+        return
+    untried = [(f"not tried without a {name} namespace", 0) for name in lacking]
+    for name, trial in trials.items():
+        os.write(pipe, json.dumps([name, untried or one(trial)]).encode() + b"\n")
 
 
 def main() -> None:

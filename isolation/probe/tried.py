@@ -18,9 +18,6 @@ _PATIENCE = 60  # seconds; a trial that hangs in the kernel must not hang its re
 
 Pair = tuple[str, int]  # a call and its errno
 
-# The Linux that brought a call, for who lacks it.
-_SINCE = {"openat2": "5.6", "close_range": "5.9", "mount_setattr": "5.12"}
-_NEW_MOUNT_CALLS = "5.2"
 _FILTER = "; in a container, a seccomp filter that lets it through"
 
 
@@ -46,13 +43,13 @@ def findings() -> list[Finding]:
         words = getattr(error, "stderr", b"") or str(error).encode()
         last = words.decode(errors="replace").strip().splitlines()[-1:]
         return [Finding("trials", False, f"could not be made: {' '.join(last)}", FORBIDDEN)]
-    return [_finding(question, told[question.name]) for question in _QUESTIONS]
+    return [_finding(question, told[question.name]) for question in QUESTIONS]
 
 
 def _finding(question: _Question, failures: list[Pair]) -> Finding:
     if not failures:
         return Finding(question.name, True, question.yes)
-    remedies = dict.fromkeys(question.remedy((call, number)) for call, number in failures)
+    remedies = dict.fromkeys(_remedy(question, (call, number)) for call, number in failures)
     return Finding(
         question.name,
         needed(question.every_job),
@@ -61,10 +58,15 @@ def _finding(question: _Question, failures: list[Pair]) -> Finding:
     )
 
 
+def _remedy(question: _Question, pair: Pair) -> str:
+    if pair[0].startswith("not tried"):
+        return "first: the namespace, above"
+    return question.remedy(pair) if pair[1] else FORBIDDEN
+
+
 def _lacking_call(pair: Pair) -> str:
-    call, number = pair
-    if number == errno.ENOSYS:
-        return f"Linux {_SINCE.get(call, _NEW_MOUNT_CALLS)} or newer for {call}{_FILTER}"
+    if pair[1] == errno.ENOSYS:
+        return f"use Linux 5.14 or newer{_FILTER}"
     return FORBIDDEN
 
 
@@ -74,8 +76,8 @@ def _namespace(name: str) -> Callable[[Pair], str]:
         if pair[1] == errno.ENOSPC:
             return f"sysctl -w {knob}=65536, and the same in /etc/sysctl.d/jobsup.conf"
         if pair[1] == errno.EINVAL:
-            option = "CONFIG_CGROUPS" if name == "cgroup" else f"CONFIG_{name.upper()}_NS"
-            return f"use a kernel with {option}=y"
+            options = {"cgroup": "CONFIG_CGROUPS", "mnt": "CONFIG_NAMESPACES"}
+            return f"use a kernel with {options.get(name, f'CONFIG_{name.upper()}_NS')}=y"
         if name == "user" and pair[1] == errno.EPERM:
             return "leave the chroot, if this is one; else: " + FORBIDDEN
         return FORBIDDEN
@@ -121,7 +123,7 @@ def _seccomp(pair: Pair) -> str:
     return FORBIDDEN
 
 
-_QUESTIONS = (
+QUESTIONS = (
     *(
         _Question(f"namespace {name}", "can be made", _namespace(name))
         for name in ("pid", "mnt", "net", "uts", "ipc", "cgroup")
