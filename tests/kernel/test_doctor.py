@@ -79,12 +79,13 @@ def test_nothing_is_changed_where_jobs_ran_and_a_sweep_meets_no_trial(jobs: Jobs
 
 
 def host_state() -> dict[str, str]:
-    """The cgroup tree with what is enabled in it, the mounts, and the knobs of the kernel that
-    doctor talks of."""
+    """Our cgroups with what is enabled in them and at the top (others' may change meanwhile), the
+    mounts, the file systems that are loaded, and the knobs that doctor talks of."""
     mount = Path(find_mount())
-    groups = [path for path in mount.rglob("cgroup.*") if path.name in ("cgroup.subtree_control",)]
-    sysctls = [*Path("/proc/sys/user").iterdir(), Path("/proc/sys/kernel/pid_max")]
-    files = [*groups, *sysctls, Path("/proc/self/mountinfo"), Path("/proc/filesystems")]
+    ours = [path for path in mount.rglob("cgroup.subtree_control") if "jobsup" in str(path)]
+    knobs = [*Path("/proc/sys/user").iterdir(), Path("/proc/sys/kernel/pid_max")]
+    others = [Path("/proc/self/mountinfo"), Path("/proc/filesystems")]
+    files = [mount / "cgroup.subtree_control", *ours, *knobs, *others]
     return {str(path): path.read_text() for path in files}
 
 
