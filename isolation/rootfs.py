@@ -7,18 +7,20 @@ The rules, in the order in which they are applied:
 3. Private scratch directories, sized: /tmp, /var/tmp, /run, /dev/shm.
 4. What the user granted (`--rw`, `--ro`, `--tmpfs`). Where two paths nest, the deeper one wins,
    and a grant wins over a private directory of the same path.
-5. Last, jobsup's own state is hidden, wherever a grant made it appear: a read-only mount does not
-   stop connect(2) to a Unix socket.
+5. Last, jobsup's own state is hidden, wherever a grant or another mount of the host's made it
+   appear: a read-only mount does not stop connect(2) to a Unix socket. So are the host's own
+   kernel file systems, where they came along with what was granted.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import NamedTuple
 
+from .elsewhere import HostMount, all_places, below, host_mounts, kernel_directories, moved
 from .errors import PathRefused
 from .steps import (
     CREATE,
@@ -84,7 +86,8 @@ def file_steps(walls: Walls, leaf_path: bytes) -> Iterator[Step]:
         PathRefused: a granted path is missing or not the job's to have, or the working directory
             or the command lies where the job cannot see it.
     """
-    files = _with_real_paths(walls.files)
+    mounts = host_mounts()
+    files = _with_real_paths(walls.files, mounts)
     layout = list(_layout(files))
     _check_visible(files, layout, walls)
     yield PrivateMounts()
@@ -95,7 +98,7 @@ def file_steps(walls: Walls, leaf_path: bytes) -> Iterator[Step]:
     for grant in sorted(layout, key=lambda grant: _depth(grant.target)):
         yield from _grant(grant)
     yield ReadOnly(b"/dev")
-    for target in _revealed(files):
+    for target in _revealed(files, kernel_directories(mounts)):
         yield Mask(target)
     yield Pivot()
 
@@ -187,10 +190,6 @@ def _depth(path: bytes) -> int:
     return 0 if path == b"/" else path.count(b"/")
 
 
-def _below(path: bytes, directory: bytes) -> bool:
-    return path == directory or path.startswith(directory.rstrip(b"/") + b"/")
-
-
 def _root_attributes(files: Files) -> int:
     """Writable when the user granted / itself."""
     writable = any(
@@ -200,9 +199,11 @@ def _root_attributes(files: Files) -> int:
     return _SAFE | (0 if writable else READ_ONLY)
 
 
-def _with_real_paths(files: Files) -> Files:
-    """The same with every host path as the real one that is there now, checked."""
-    files = files._replace(hidden=tuple(map(os.path.realpath, files.hidden)))
+def _with_real_paths(files: Files, mounts: tuple[HostMount, ...]) -> Files:
+    """The same with every host path as the real one that is there now, checked, and hidden
+    directories at all places where the host has them."""
+    hidden = (all_places(os.path.realpath(path), mounts) for path in files.hidden)
+    files = files._replace(hidden=tuple(sorted(set().union(*hidden))))
     grants: list[Bind | Scratch] = []
     for grant in files.grants:
         field = "tmpfs"
@@ -215,7 +216,7 @@ def _with_real_paths(files: Files) -> Files:
                     field, grant.source, "cannot become the whole root", hint="use --root DIR"
                 )
         for tree in _KERNEL_TREES:
-            if grant.target == tree or (tree != b"/dev" and _below(grant.target, tree)):
+            if grant.target == tree or (tree != b"/dev" and below(grant.target, tree)):
                 raise PathRefused(field, grant.target, "every job has its own")
         grants.append(grant)
     root = _real("root", files.root)
@@ -232,28 +233,37 @@ def _real(field: str, path: bytes) -> bytes:
 
 def _refuse_own_state(field: str, source: bytes, files: Files) -> None:
     for hidden in files.hidden:
-        if _below(source, hidden):
+        if below(source, hidden):
             raise PathRefused(field, source, "is jobsup's own state, which no job may see")
 
 
-def _revealed(files: Files) -> list[bytes]:
-    """Where in the job the hidden directories would appear."""
-    sources = [(files.root, b"/")]
-    sources += [(g.source, g.target) for g in files.grants if isinstance(g, Bind)]
+def _revealed(files: Files, kernel: Sequence[bytes]) -> list[bytes]:
+    """Where in the job the hidden directories, and the host's kernel files, would appear."""
+    grants = [(g.source, g.target) for g in files.grants if isinstance(g, Bind)]
     found = {
-        os.path.normpath(os.path.join(target, os.path.relpath(real, source)))
-        for real in files.hidden
-        for source, target in sources
-        if _below(real, source)
+        moved(path, source, target)
+        for path in files.hidden
+        for source, target in [(files.root, b"/"), *grants]
+        if below(path, source)
     }
+    # At /proc, /sys and /dev of the root the job has its own.
+    in_root = (moved(path, files.root, b"/") for path in kernel if below(path, files.root))
+    found.update(p for p in in_root if not any(below(p, tree) for tree in _KERNEL_TREES))
+    # One that was granted itself was meant.
+    found.update(
+        moved(path, source, target)
+        for path in kernel
+        for source, target in grants
+        if target != b"/" and path != source and below(path, source)
+    )
     return sorted(found)
 
 
 def _hidden_resolver(files: Files) -> Bind | None:
     """The host's resolv.conf, where /etc/resolv.conf leads into the hidden /run."""
     path = os.path.realpath(os.path.join(files.root, b"etc/resolv.conf"))
-    granted = any(_below(path, grant.target) for grant in files.grants if grant.target != b"/")
-    if files.root != b"/" or granted or not _below(path, b"/run") or not os.path.isfile(path):
+    granted = any(below(path, grant.target) for grant in files.grants if grant.target != b"/")
+    if files.root != b"/" or granted or not below(path, b"/run") or not os.path.isfile(path):
         return None
     return Bind(path, path)
 
@@ -270,7 +280,7 @@ def _check_visible(files: Files, layout: _Layout, walls: Walls) -> None:
 def _require_visible(field: str, path: bytes, layout: _Layout, what: str) -> None:
     real = os.path.realpath(path)
     covering = max(
-        (grant for grant in layout if _below(real, grant.target)),
+        (grant for grant in layout if below(real, grant.target)),
         key=lambda grant: _depth(grant.target),
         default=None,
     )
