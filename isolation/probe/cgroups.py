@@ -12,6 +12,7 @@ import errno
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -85,8 +86,7 @@ def look() -> Iterator[Place]:
     try:
         yield Place(mount, parent, group, f"{parent}/{name}")
     finally:
-        with suppress(OSError):
-            os.rmdir(f"{parent}/{name}")
+        _remove(f"{parent}/{name}")
         os.close(group)
 
 
@@ -105,6 +105,16 @@ def _make(mount: str, parent: str, name: str) -> int:
         return hierarchy.make_leaf(Hierarchy(mount, os.path.dirname(parent)), name)
     os.mkdir(f"{parent}/{name}", 0o755)
     return os.open(f"{parent}/{name}", _DIRECTORY)
+
+
+def _remove(group: str) -> None:
+    for _ in range(50):
+        with suppress(OSError):
+            os.rmdir(group)
+            return
+        # An init that was reaped is still on its way out of the kernel's lists; nothing tells when
+        # it has gone.
+        time.sleep(0.002)
 
 
 def _version_one_rules() -> bool:
