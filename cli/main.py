@@ -97,11 +97,22 @@ def _usage_hint(error: click.ClickException) -> str | None:
     return f"{context.command_path} --help" if context else None
 
 
+def _fill_streams() -> None:
+    """Where a standard stream is closed, the next file would become it: the report of --json, say,
+    and then hold the job's output."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
 def main() -> NoReturn:
     """The entry point of the installed command."""
+    _fill_streams()
     status = invoke(sys.argv[1:], Core())
     try:
         sys.stdout.flush()
+    except AttributeError:
+        pass  # it is None: the caller had closed it
     except BrokenPipeError:
         # The reader has gone; the interpreter must not find the rest when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
