@@ -409,6 +409,7 @@ int main(void)
 	if (init.epoll < 0 || own_signals() != 0 || stand_apart() != 0)
 		return 1;
 	(void)umask(0);
+	(void)prctl(PR_SET_NAME, "jobsup-init", 0, 0, 0); /* else ps shows the memfd it was read from */
 
 	if (steps_run(&init.plan, &cursor, STEP_WORKLOAD, &failure) != 0)
 		(void)fail(&failure);

@@ -63,7 +63,7 @@ static int resolve(const char *path, uint64_t flags, uint64_t more_rules)
 }
 
 /* The directory that holds `path`, and in `name` the last part of it. */
-static int resolve_parent(const char *path, const char **name)
+static int resolve_parent(const char *path, uint64_t more_rules, const char **name)
 {
 	char parent[PATH_MAX];
 	path = relative(path);
@@ -76,7 +76,7 @@ static int resolve_parent(const char *path, const char **name)
 	}
 	memcpy(parent, path, length);
 	parent[length] = '\0';
-	return resolve(parent, O_PATH | O_DIRECTORY, 0);
+	return resolve(parent, O_PATH | O_DIRECTORY, more_rules);
 }
 
 /* Make what is missing of `path`, the last part as a file or a directory. */
@@ -94,7 +94,7 @@ static int create_target(const char *path, int directory)
 		memcpy(part, path, i);
 		part[i] = '\0';
 		const char *name;
-		int parent = resolve_parent(part, &name);
+		int parent = resolve_parent(part, 0, &name);
 		if (parent < 0)
 			return -1;
 		int last = path[i] == '\0';
@@ -186,13 +186,14 @@ int tree_root(const struct step *step)
 	return sys_move_mount(tree.root, AT_FDCWD, "/", MOVE_FROM_EMPTY);
 }
 
-/* The host may have mounted several file systems on one directory, each with more below it. */
+/* The host may have mounted several file systems on one directory, each with more below it. No link
+ * is followed: /tmp as one to /proc/sys would take the seal from that. */
 int tree_detach(const struct step *step)
 {
 	for (;;) {
-		int target = resolve(step_string(step, 0), O_PATH | O_DIRECTORY, 0);
+		int target = resolve(step_string(step, 0), O_PATH | O_DIRECTORY, RESOLVE_LINKLESS);
 		if (target < 0)
-			return errno == ENOENT || errno == ENOTDIR ? 0 : -1;
+			return errno == ENOENT || errno == ENOTDIR || errno == ELOOP ? 0 : -1;
 		if (closing(target, fchdir(target)) != 0)
 			return -1;
 		if (umount2(".", MNT_DETACH) != 0)
@@ -229,7 +230,7 @@ int tree_bind(const struct step *step)
 int tree_make_dir(const struct step *step)
 {
 	const char *name;
-	int parent = resolve_parent(step_string(step, 0), &name);
+	int parent = resolve_parent(step_string(step, 0), RESOLVE_LINKLESS, &name);
 	if (parent < 0)
 		return -1;
 	return closing(parent, mkdirat(parent, name, (mode_t)step->n[0]));
@@ -238,7 +239,7 @@ int tree_make_dir(const struct step *step)
 int tree_device(const struct step *step)
 {
 	const char *name;
-	int parent = resolve_parent(step_string(step, 0), &name);
+	int parent = resolve_parent(step_string(step, 0), RESOLVE_LINKLESS, &name);
 	if (parent < 0)
 		return -1;
 	dev_t device = makedev((unsigned int)step->n[1], (unsigned int)step->n[2]);
@@ -248,7 +249,7 @@ int tree_device(const struct step *step)
 int tree_symlink(const struct step *step)
 {
 	const char *name;
-	int parent = resolve_parent(step_string(step, 0), &name);
+	int parent = resolve_parent(step_string(step, 0), RESOLVE_LINKLESS, &name);
 	if (parent < 0)
 		return -1;
 	return closing(parent, symlinkat(step_string(step, 1), parent, name));
@@ -256,7 +257,7 @@ int tree_symlink(const struct step *step)
 
 int tree_read_only(const struct step *step)
 {
-	int target = resolve(step_string(step, 0), O_PATH, 0);
+	int target = resolve(step_string(step, 0), O_PATH, RESOLVE_LINKLESS);
 	if (target < 0)
 		return -1;
 	return closing(target, sys_mount_setattr(target, 0, ATTRIBUTE_READ_ONLY));
