@@ -3,11 +3,11 @@
 kernel_package=linux-source-6.12
 
 # Prints the path, whether the file is there or not; fails when the source package is not installed,
-# since its version is part of the name: another source or another config is another file.
+# since its version is part of the name: another source, patch or config is another file.
 kernel_path() {
     local version hash
     version=$(dpkg-query -W -f '${Version}' "$kernel_package" 2>/dev/null) && [ -n "$version" ] || return 1
-    hash=$({ cat "$kernel_dir/config"; echo "$version"; } | sha256sum | cut -c 1-12)
+    hash=$({ cat "$kernel_dir/config" "$kernel_dir"/*.patch; echo "$version"; } | sha256sum | cut -c 1-12)
     echo "$(cache_dir)/linux-uml-${version%%-*}-$hash"
 }
 
