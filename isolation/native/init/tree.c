@@ -121,9 +121,17 @@ static int resolve_target(const char *path, uint64_t how, int directory)
 /* Move the detached mount `mount` onto `path`; the mount's descriptor stays the caller's. */
 static int attach(int mount, const char *path, uint64_t how, int directory)
 {
+	struct stat status;
 	int target = resolve_target(path, how, directory);
 	if (target < 0)
 		return errno == ENOENT && how & TARGET_OPTIONAL ? 0 : -1;
+	if (fstat(target, &status) != 0)
+		return closing(target, -1);
+	if (!S_ISDIR(status.st_mode) != !directory) { /* move_mount(2) would say EINVAL */
+		(void)close(target);
+		errno = directory ? ENOTDIR : EISDIR;
+		return -1;
+	}
 	return closing(target, sys_move_mount(mount, target, "", MOVE_FROM_EMPTY | MOVE_TO_EMPTY));
 }
 
