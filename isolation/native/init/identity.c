@@ -2,13 +2,13 @@
  * its leaf, on its way to execve; system calls are made directly where the C library's wrapper
  * would change every thread (setresuid and its kin) or is missing. */
 #define _GNU_SOURCE
+#include "number.h"
 #include "steps.h"
 #include "sys.h"
 
 #include <errno.h>
 #include <linux/capability.h>
 #include <sched.h>
-#include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -38,16 +38,16 @@ int identity_session(const struct step *step)
  * the job could choose later without it; proc(5). */
 int identity_oom_score(const struct step *step)
 {
-	char text[24];
-	int length = snprintf(text, sizeof text, "%d", (int)(int64_t)step->n[0]);
+	char text[NUMBER_SIZE];
+	size_t length = number_write(text, (int64_t)step->n[0]);
 	int fd = tree_open_proc("self/oom_score_adj", O_WRONLY);
 	if (fd < 0)
 		return -1;
-	ssize_t written = write(fd, text, (size_t)length);
+	ssize_t written = write(fd, text, length);
 	int error = errno;
 	(void)close(fd);
 	errno = error;
-	return written == length ? 0 : -1;
+	return written == (ssize_t)length ? 0 : -1;
 }
 
 /* What the starter had may be anything (nice, SCHED_BATCH, an io class); a job starts plain. */

@@ -1,12 +1,12 @@
 #define _GNU_SOURCE
 #include "leaf.h"
 #include "../abi.h"
+#include "number.h"
 #include "sys.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -50,7 +50,7 @@ static int64_t keyed(const char *file, const char *key)
 	for (const char *line = text; line != NULL && *line != '\0'; line = strchr(line, '\n')) {
 		line += *line == '\n';
 		if (strncmp(line, key, width) == 0 && line[width] == ' ')
-			return (int64_t)strtoull(line + width + 1, NULL, 10);
+			return (int64_t)number_read(line + width + 1);
 	}
 	return -1;
 }

@@ -20,8 +20,11 @@ struct stream {
 	bool started;
 	bool splices; /* the sink has not refused splice(2) so far */
 	pthread_t thread;
-	char buffer[CHUNK];
+	char *buffer; /* CHUNK bytes */
 };
+
+/* Memory only once a stream is read that cannot be spliced. */
+static char buffers[2][CHUNK];
 
 static struct {
 	struct stream streams[2];
@@ -80,6 +83,7 @@ int output_open(const struct plan_head *head, int ends[3])
 		if (pipe2(pipes, O_CLOEXEC) != 0)
 			return -1;
 		stream->id = i == 0 ? INDEX_STDOUT : INDEX_STDERR;
+		stream->buffer = buffers[i];
 		stream->source = pipes[0];
 		ends[i + 1] = pipes[1];
 		if (kept)

@@ -1,11 +1,11 @@
 #define _GNU_SOURCE
 #include "record.h"
 #include "leaf.h"
+#include "number.h"
 
 #include <fcntl.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include <stdio.h> /* renameat */
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -27,7 +27,7 @@ static char body[RECORD_MAX - sizeof(struct record_head)];
 static size_t used;
 static char sample[4096];
 static size_t sample_length;
-static unsigned long long sampled; /* memory.current at the sample */
+static uint64_t sampled; /* memory.current at the sample */
 
 static void add_section(const char *name, const char *content, uint32_t length)
 {
@@ -51,7 +51,7 @@ void record_sample_memory(void)
 	if (length <= 0)
 		return;
 	text[length] = '\0';
-	unsigned long long current = strtoull(text, NULL, 10);
+	uint64_t current = number_read(text);
 	if (current < sampled || (length = leaf_read("memory.stat", text, sizeof text)) <= 0)
 		return;
 	sampled = current;
