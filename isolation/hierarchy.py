@@ -204,6 +204,16 @@ def require(files: Iterable[str]) -> None:
 _prepared: tuple[Hierarchy, frozenset[str]] | None = None
 
 
+def locate() -> Hierarchy:
+    """Where the groups that jobs live in are, or will be; nothing is made.
+
+    Raises:
+        HostNotSupported: no cgroup v2.
+    """
+    mount = find_mount()
+    return Hierarchy(mount, keeper.place(mount) if keeper.on_systemd() else f"{mount}/jobsup")
+
+
 def open_hierarchy() -> Hierarchy:
     """Make the groups that jobs live in, unless they are there.
 

@@ -42,9 +42,13 @@ def base(mount: str) -> str:
 
 def control_group(mount: str) -> str | None:
     """The directory of the running unit, None without one."""
-    # Where a unit of the system slice lives is stable and cheaper to look up than to ask for.
-    directory = f"{mount}/system.slice/{UNIT}"
+    directory = place(mount)
     return directory if os.path.isdir(directory) else None
+
+
+def place(mount: str) -> str:
+    """Where it is, or will be: a unit of the system slice always lives there."""
+    return f"{mount}/system.slice/{UNIT}"
 
 
 def _start() -> None:

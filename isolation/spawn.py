@@ -197,8 +197,10 @@ def launch(
     """
     knobs = [*limits.knobs, *devices.io_knobs(limits.io)]
     _require_host(knobs)
+    leaf_path = os.fsencode(hierarchy.locate().leaf(name))
+    plan = compile_plan(walls, leaf_path, peer_loss_ends=not outlive)
     place = hierarchy.open_hierarchy()
-    plan = compile_plan(walls, os.fsencode(place.leaf(name)), peer_loss_ends=not outlive)
+    _make_hidden(walls.files.hidden)
     with ExitStack() as on_failure, ExitStack() as always:
         leaf = Leaf.make(place, name)
         on_failure.callback(leaf.close)
@@ -218,6 +220,15 @@ def launch(
         spawned = spawn(init_program(), inits, namespaces, slots)
         on_failure.pop_all()
     return Job(spawned, ours, leaf, plan, in_force)
+
+
+def _make_hidden(directories: Sequence[bytes]) -> None:
+    """What is to be hidden from a job must be there: one that appeared while it runs would appear
+    in it. Where it cannot be made, nobody else makes it."""
+    for path in directories:
+        if not os.path.isdir(path):
+            with suppress(OSError):
+                os.makedirs(path, mode=0o700, exist_ok=True)
 
 
 def _numbers(streams: Streams) -> list[int]:

@@ -17,7 +17,7 @@ from jobsup.isolation import Job, JobsupError, Streams, Walls, compile_plan, lau
 
 from .conversation import Party, converse
 from .spec import Spec
-from .translate import HIDDEN, Caller, translate, user_name
+from .translate import Caller, translate, user_name
 from .verdict import Verdict, judge
 
 
@@ -42,7 +42,6 @@ class EmbeddedJob:
         Raises:
             JobsupError: as jobsup.isolation.launch gives it; nothing is left behind.
         """
-        _make_hidden()
         self._job = launch(self._walls, self._limits, self.id, streams)
         return self._job
 
@@ -111,12 +110,3 @@ def clear_stale() -> None:
 
     with suppress(OSError, JobsupError):
         sweep(open_hierarchy())
-
-
-def _make_hidden() -> None:
-    """The directories that are hidden from jobs must be there to be hidden: one that appeared
-    while a job runs would appear in it. Where they cannot be made, nobody else makes them."""
-    for path in HIDDEN:
-        if not os.path.isdir(path):
-            with suppress(OSError):
-                os.makedirs(path, mode=0o700, exist_ok=True)
