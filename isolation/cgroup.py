@@ -18,6 +18,8 @@ from .hierarchy import Hierarchy
 from .walls import Knob
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+# Of a removed leaf, a file is not there, and one that was open has no device.
+_GONE = (errno.ENOENT, errno.ENODEV)
 _READ = os.O_RDONLY | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CLOEXEC
 
@@ -131,7 +133,11 @@ class Leaf:
 
     def kill(self) -> None:
         """SIGKILL to every process in it, frozen or not."""
-        self.write("cgroup.kill", "1")
+        try:
+            self.write("cgroup.kill", "1")
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
 
     def wait_empty(self, seconds: float) -> bool:
         """Wait for its last process; False when some are left after `seconds`."""
@@ -154,8 +160,7 @@ class Leaf:
             self.kill()
             return self.wait_empty(seconds) and self._remove()
         except OSError as error:
-            # Without its directory a file is not there, and one that was open has no device.
-            if error.errno in (errno.ENOENT, errno.ENODEV):
+            if error.errno in _GONE:
                 return True  # the init has removed it
             raise
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -42,6 +44,14 @@ def spawn(program: int, cgroup: int, namespaces: int, slots: Sequence[int]) -> S
     if result.pid < 0:
         raise LaunchFailed(_STAGES[result.stage], result.error)
     return Spawned(result.pid, result.pidfd)
+
+
+def end(spawned: Spawned, seconds: float) -> None:
+    """Wait for an init that has been told to end; kill one that has not ended after `seconds`."""
+    poll = select.poll()
+    poll.register(spawned.pidfd, select.POLLIN)
+    if not poll.poll(seconds * 1000):
+        signal.pidfd_send_signal(spawned.pidfd, signal.SIGKILL)
 
 
 def reap(spawned: Spawned) -> None:

@@ -23,7 +23,7 @@ from .cgroup import Leaf
 from .errors import HostNotSupported, LaunchFailed
 from .plan import Plan, compile_plan
 from .record import ExitRecord, decode
-from .shim import Spawned, constant, reap, spawn
+from .shim import Spawned, constant, end, reap, spawn
 from .walls import Knob, Limits, Walls
 
 _INIT = os.path.join(os.path.dirname(__file__), "_init")
@@ -174,6 +174,10 @@ class Job:
         """
         self._control.close()
         try:
+            self._leaf.kill()
+            # One after the other: nothing wakes who waits at a leaf that somebody else removes
+            # (the notice of its last process comes late, and goes with the file).
+            end(self._spawned, _EMPTY_SECONDS)
             emptied = self._leaf.clear(_EMPTY_SECONDS)
         finally:
             self._leaf.close()
