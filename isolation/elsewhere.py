@@ -65,13 +65,13 @@ def moved(path: bytes, source: bytes, target: bytes) -> bytes:
 
 
 @lru_cache(maxsize=1)
-def kernel_directories(mounts: tuple[HostMount, ...]) -> list[bytes]:
+def kernel_directories(mounts: tuple[HostMount, ...]) -> tuple[bytes, ...]:
     """The outermost directories with a kernel file system on them."""
     found: list[bytes] = []
     for target in sorted(mount.target for mount in mounts if mount.type in _KERNEL_TYPES):
         if not found or not below(target, found[-1]):
             found.append(target)
-    return found
+    return tuple(found)
 
 
 @lru_cache(maxsize=8)

@@ -1,8 +1,9 @@
-"""A job's walls as ordered data: a Plan is a tuple of small frozen steps.
+"""A job's walls as ordered data: a Plan is a row of small frozen steps, in blocks.
 
 Python decides (here, in rootfs and identity); the init executes (native/init). A plan touches
 nothing while it is made: it is tested without root, printed by `--dry-run`, and encoded into one
-block of bytes that the init reads from a sealed memfd.
+piece of bytes that the init reads from a sealed memfd. Jobs are much alike: a block that another
+job had as well is made and encoded once a process.
 
 Up to Workload the init executes the steps, with every capability; the rest is done by the workload
 itself, in its leaf, on the way to its command. The order is the security argument: mounts, then
@@ -15,10 +16,12 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 from . import rootfs, steps
 from .shim import constant
-from .walls import Program, Rlimit, Walls, Watch
+from .steps import Block
+from .walls import Identity, Program, Walls, Watch
 
 _MAGIC, _VERSION = constant("PLAN_MAGIC"), constant("PLAN_VERSION")
 _NAME_SIZE = constant("PLAN_NAME_SIZE")
@@ -34,10 +37,14 @@ class Plan:
     on without (a daemon's).
     """
 
-    steps: tuple[steps.Step, ...]
+    blocks: tuple[Block, ...]
     watch: Watch
     peer_loss_ends: bool = True
     merge: bool = False
+
+    @property
+    def steps(self) -> tuple[steps.Step, ...]:
+        return tuple(chain.from_iterable(block.steps for block in self.blocks))
 
     def describe(self) -> list[str]:
         """One sentence a step, in order."""
@@ -46,14 +53,14 @@ class Plan:
     def encode(self, leaf: str, slots: int) -> bytes:
         """The bytes that the init reads; `leaf` is the name of the job's cgroup below jobs/,
         `slots` the bits of the descriptors that it gets (native/abi.h)."""
-        body = b"".join([step.encode() for step in self.steps])
+        body = b"".join([block.encoded for block in self.blocks])
         watch = self.watch
         return (
             _HEAD.pack(
                 _MAGIC,
                 _VERSION,
                 _HEAD.size + len(body),
-                len(self.steps),
+                sum([len(block.steps) for block in self.blocks]),
                 slots,
                 constant("PEER_LOSS_ENDS" if self.peer_loss_ends else "PEER_LOSS_CONTINUES"),
                 watch.when_full,
@@ -74,14 +81,15 @@ def compile_plan(walls: Walls, leaf_path: bytes, *, peer_loss_ends: bool = True)
     Raises:
         PathRefused: a path of the walls cannot be given to the job.
     """
-    network = (steps.Loopback(),) if walls.network == "none" else ()
+    program = walls.program
+    # What differs from job to job, and is the last step's alone.
+    alike = program._replace(argv=(), candidates=(), environment=())
     return Plan(
-        steps=(
-            *rootfs.file_steps(walls, leaf_path),
-            steps.Hostname(walls.hostname),
-            *network,
-            steps.Workload(),
-            *_workload_steps(walls),
+        blocks=(
+            *rootfs.file_blocks(walls, leaf_path),
+            _own_block(walls.hostname, walls.network),
+            _workload_block(walls.identity, alike, walls.files.cwd),
+            Block(_exec(program)),
         ),
         watch=walls.watch,
         peer_loss_ends=peer_loss_ends,
@@ -89,17 +97,24 @@ def compile_plan(walls: Walls, leaf_path: bytes, *, peer_loss_ends: bool = True)
     )
 
 
-def _workload_steps(walls: Walls) -> tuple[steps.Step, ...]:
-    """What the workload does by itself, from its first instruction to execve."""
-    who, program = walls.identity, walls.program
+@lru_cache(maxsize=16)
+def _own_block(hostname: bytes, network: str) -> Block:
+    """The init's last steps."""
+    loopback = (steps.Loopback(),) if network == "none" else ()
+    return Block(steps.Hostname(hostname), *loopback, steps.Workload())
+
+
+@lru_cache(maxsize=64)
+def _workload_block(who: Identity, program: Program, cwd: bytes) -> Block:
+    """What the workload does by itself, from its first instruction up to execve."""
     # A change to another user empties the permitted set, so there is nothing left to keep.
     kept = who.capabilities if who.uid == 0 else frozenset[str]()
-    return (
+    return Block(
         steps.CgroupNamespace(),
         steps.Session(),
         steps.OomScore(program.oom_score_adj),
         steps.Scheduler(),
-        *_rlimit_steps(program.rlimits),
+        *(steps.SetRlimit(*limit) for limit in program.rlimits),
         steps.Streams(who.uid, who.gid),
         steps.Bounding(who.capabilities),
         steps.Groups(who.groups),
@@ -107,15 +122,8 @@ def _workload_steps(walls: Walls) -> tuple[steps.Step, ...]:
         steps.Capabilities(kept),
         steps.NoNewPrivs(),
         steps.Umask(program.umask),
-        steps.Cwd(walls.files.cwd),
-        _exec(program),
+        steps.Cwd(cwd),
     )
-
-
-@lru_cache(maxsize=16)
-def _rlimit_steps(limits: tuple[Rlimit, ...]) -> tuple[steps.Step, ...]:
-    """Made once for the jobs that have the same, which is nearly all."""
-    return tuple(steps.SetRlimit(*limit) for limit in limits)
 
 
 def _exec(program: Program) -> steps.Exec:

@@ -17,7 +17,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 from .elsewhere import HostMount, all_places, below, host_mounts, kernel_directories, moved
@@ -31,6 +32,7 @@ from .steps import (
     OPTIONAL,
     READ_ONLY,
     BindMount,
+    Block,
     Detach,
     Device,
     MakeDir,
@@ -49,7 +51,7 @@ from .walls import MIB, Bind, Files, Scratch, Walls
 _SAFE = NO_SUID | NO_DEV
 _KERNEL = NO_SUID | NO_DEV | NO_EXEC
 _KERNEL_TREES = (b"/proc", b"/sys", b"/dev")
-_PRIVATE = (b"/tmp", b"/var/tmp", b"/run")
+_PRIVATE = (b"/tmp", b"/var/tmp", b"/run", b"/dev/shm")
 _RUN_SIZE = 64 * MIB
 
 # The OCI default and what engines have added to it; one that this kernel lacks is passed over.
@@ -79,7 +81,7 @@ _DEVICE_LINKS = (
 _TTY_GROUP = 5
 
 
-def file_steps(walls: Walls, leaf_path: bytes) -> Iterator[Step]:
+def file_blocks(walls: Walls, leaf_path: bytes) -> tuple[Block, ...]:
     """The steps from the host's mounts to the job's pivoted root.
 
     Raises:
@@ -88,25 +90,31 @@ def file_steps(walls: Walls, leaf_path: bytes) -> Iterator[Step]:
     """
     mounts = host_mounts()
     files = _with_real_paths(walls.files, mounts)
-    layout = list(_layout(files))
+    layout = _layout(files, _hidden_resolver(files))
     _check_visible(files, layout, walls)
-    yield PrivateMounts()
-    yield Root(files.root, _root_attributes(files))
-    yield from _kernel_files()
     # JVM, Go and others size themselves by the limits that they read there.
-    yield BindMount(leaf_path, b"/sys/fs/cgroup", _KERNEL | READ_ONLY, how=0)
-    for grant in sorted(layout, key=lambda grant: _depth(grant.target)):
-        yield from _grant(grant)
-    yield ReadOnly(b"/dev")
-    for target in _revealed(files, kernel_directories(mounts)):
-        yield Mask(target)
-    yield Pivot()
+    leaf = BindMount(leaf_path, b"/sys/fs/cgroup", _KERNEL | READ_ONLY, how=0)
+    return (
+        _kernel_block(files.root, _root_attributes(files)),
+        Block(leaf),
+        _grants_block(files, layout, kernel_directories(mounts)),
+    )
 
 
-@cache
-def _kernel_files() -> tuple[Step, ...]:
-    """Made once a process: they are the same in every plan."""
-    return (*_proc(), *_sys(), *_dev())
+@lru_cache(maxsize=16)
+def _kernel_block(root: bytes, attributes: int) -> Block:
+    return Block(PrivateMounts(), Root(root, attributes), *_proc(), *_sys(), *_dev())
+
+
+@lru_cache(maxsize=64)
+def _grants_block(files: Files, layout: _Layout, kernel: tuple[bytes, ...]) -> Block:
+    grants = sorted(layout, key=lambda grant: _depth(grant.target))
+    return Block(
+        *chain.from_iterable(map(_grant, grants)),
+        ReadOnly(b"/dev"),
+        *map(Mask, _revealed(files, kernel)),
+        Pivot(),
+    )
 
 
 def _proc() -> Iterator[Step]:
@@ -151,21 +159,20 @@ class _Private(NamedTuple):
     size: int
 
 
-_Layout = list[Bind | Scratch | _Private]
+_Layout = tuple[Bind | Scratch | _Private, ...]
 
 
-def _layout(files: Files) -> Iterator[Bind | Scratch | _Private]:
+@lru_cache(maxsize=64)
+def _layout(files: Files, resolver: Bind | None) -> _Layout:
+    """All that is mounted over the root's own files, in no order yet."""
     granted = {grant.target for grant in files.grants}
-    for grant in files.grants:
-        if grant.target != b"/":
-            yield grant
-    for path in _PRIVATE:
-        if path not in granted:
-            yield _Private(path, _RUN_SIZE if path == b"/run" else files.scratch_size)
-    if b"/dev/shm" not in granted:
-        yield _Private(b"/dev/shm", files.scratch_size)
-    if resolver := _hidden_resolver(files):
-        yield resolver
+    private = (
+        _Private(path, _RUN_SIZE if path == b"/run" else files.scratch_size)
+        for path in _PRIVATE
+        if path not in granted
+    )
+    grants = (grant for grant in files.grants if grant.target != b"/")
+    return (*grants, *private, *([resolver] if resolver else []))
 
 
 def _grant(grant: Bind | Scratch | _Private) -> Iterator[Step]:

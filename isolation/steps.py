@@ -79,13 +79,7 @@ class Step:
         return ()
 
     def encode(self) -> bytes:
-        """The step as native/abi.h lays it out. Kept, since most steps are in every plan."""
-        made: bytes | None = vars(self).get("encoded")
-        if made is None:
-            made = vars(self)["encoded"] = self._encode()
-        return made
-
-    def _encode(self) -> bytes:
+        """The step as native/abi.h lays it out."""
         numbers, strings = self.numbers(), self.strings()
         parts = [struct.pack(f"={len(numbers)}Q", *(n & _U64 for n in numbers))]
         for string in strings:
@@ -95,6 +89,16 @@ class Step:
         body = b"".join(parts)
         body += bytes(-len(body) % 8)
         return _STEP.pack(self.op, _STEP.size + len(body), len(numbers), len(strings)) + body
+
+
+class Block:
+    """Steps in a row with their bytes, made once for all plans that have the same ones."""
+
+    __slots__ = ("encoded", "steps")
+
+    def __init__(self, *steps: Step) -> None:
+        self.steps = steps
+        self.encoded = b"".join([step.encode() for step in steps])
 
 
 class PrivateMounts(Step):

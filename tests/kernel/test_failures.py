@@ -106,7 +106,7 @@ def spoilt(plan: Plan, case: Case) -> Plan:
     kinds = [type(step) for step in plan.steps]
     at = kinds.index(type(case.step))
     changed = (*plan.steps[:at], *case.before, case.step, *plan.steps[at + 1 :])
-    return replace(plan, steps=changed)
+    return replace(plan, blocks=(steps.Block(*changed),))
 
 
 def end_of(case: Case, monkeypatch: pytest.MonkeyPatch) -> ExitRecord:

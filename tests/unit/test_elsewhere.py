@@ -70,7 +70,7 @@ def test_kernel_file_systems_are_told_by_their_type_the_outermost() -> None:
         HostMount(b"0:4", b"/", b"/proc/sys/fs/binfmt_misc", b"binfmt_misc"),
         HostMount(b"0:5", b"/", b"/srv/chroot/sys", b"sysfs"),
     )
-    assert kernel_directories(mounts) == [b"/proc", b"/srv/chroot/sys"]
+    assert kernel_directories(mounts) == (b"/proc", b"/srv/chroot/sys")
 
 
 def test_a_chroot_without_a_mount_of_its_own_knows_no_other_places() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from jobsup.isolation import Bind, Files, Identity, PathRefused, Program, Scratch, Walls
 from jobsup.isolation import steps as s
-from jobsup.isolation.rootfs import file_steps
+from jobsup.isolation.rootfs import file_blocks
 
 LEAF = b"/sys/fs/cgroup/jobsup/jobs/j1"
 PRIVATE = (b"/tmp", b"/var/tmp", b"/run", b"/dev/shm")
@@ -18,7 +18,7 @@ PRIVATE = (b"/tmp", b"/var/tmp", b"/run", b"/dev/shm")
 def steps(command: bytes = b"true", **files: object) -> list[s.Step]:
     program = Program((command,), (command if b"/" in command else b"/bin/" + command,))
     walls = Walls(program, Identity(0, 0), Files(**files))  # type: ignore[arg-type]
-    return list(file_steps(walls, LEAF))
+    return [step for block in file_blocks(walls, LEAF) for step in block.steps]
 
 
 def refused(command: bytes = b"true", **files: object) -> PathRefused:
