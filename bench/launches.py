@@ -68,7 +68,8 @@ def contestants(shop: Workshop, clients: int, with_peers: bool) -> dict[str, Mak
         RUN: library("embedded"),
         CLI: program(*shop.command, "run", "--quiet", "--mem", "64M", "--cwd", "/", "--", "true"),
     }
-    for name in peers.PEERS if with_peers else ():
+    usable = peers.WITHOUT_CGROUPS if shop.stand_in else peers.PEERS.keys()
+    for name in usable if with_peers else ():
         found[name] = _peer(name, shop)
     return found
 

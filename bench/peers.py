@@ -124,6 +124,10 @@ PEERS: dict[str, Callable[[Path], Peer]] = {
 }
 
 
+# The ones that make no cgroup: beside the stand-in, nothing of the host's is to be changed.
+WITHOUT_CGROUPS = {"unshare", "bwrap"}
+
+
 def find(name: str, directory: Path) -> Peer:
     """How to call a peer, tried once; what it needs is made in `directory`.
 
