@@ -54,7 +54,8 @@ static struct {
 	pid_t workload;       /* 0: not started, or its status is known */
 	struct timespec started;
 	bool ended;           /* the workload's first process is gone, or never came */
-	bool abandoned;       /* the starter has gone, and the job was to live no longer than it */
+	bool draining;        /* nothing is left of the job but what its reader has not taken yet */
+	bool abandoned;       /* and is not to be waited for: the starter has gone, or insists */
 } init;
 
 static uint64_t nanoseconds(struct timespec time)
@@ -167,6 +168,18 @@ static void on_child(void)
 	}
 }
 
+/* Whoever tells a job to end of which only the output is left wants to be rid of that. (A spool is
+ * a disk, which takes what it is given.) */
+static bool gives_up(const struct request *request)
+{
+	if (!init.draining || init.plan.head->slots & 1U << SLOT_SPOOL)
+		return false;
+	if (request->type == REQUEST_SIGNAL)
+		return request->number == SIGINT || request->number == SIGTERM ||
+		       request->number == SIGHUP || request->number == SIGQUIT;
+	return request->type == REQUEST_KILL;
+}
+
 static void on_request(void)
 {
 	struct request request;
@@ -183,6 +196,10 @@ static void on_request(void)
 	}
 	if ((size_t)length != sizeof request)
 		return; /* not of this protocol */
+	if (gives_up(&request)) {
+		init.abandoned = true;
+		return;
+	}
 	switch (request.type) {
 	case REQUEST_SIGNAL:
 		signal_job((int)request.number);
@@ -379,14 +396,13 @@ static int finish(void)
 	/* The reader may take its time for what is in the pipes: nothing is dropped. When it was the
 	 * starter who has gone, nobody is left to read. */
 	output_last_call();
+	init.draining = true;
 	while (!output_ended() && !init.abandoned)
 		wait_events();
-	if (output_ended()) {
-		struct output_totals totals = output_close();
-		record_head.stdout_bytes = totals.stdout_bytes;
-		record_head.stderr_bytes = totals.stderr_bytes;
-		record_head.lost_bytes = totals.lost_bytes;
-	}
+	struct output_totals totals = output_close();
+	record_head.stdout_bytes = totals.stdout_bytes;
+	record_head.stderr_bytes = totals.stderr_bytes;
+	record_head.lost_bytes = totals.lost_bytes;
 	record_collect();
 	if (!clean || leaf_remove(init.plan.head->leaf) != 0)
 		record_head.flags |= RECORD_LEAF_STAYS;

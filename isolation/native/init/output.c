@@ -317,10 +317,13 @@ bool output_over_cap(void)
 struct output_totals output_close(void)
 {
 	struct output_totals totals = {0, 0, 0};
+	bool ended = output_ended();
 	for (int i = 0; i < 2; i++) {
 		struct stream *stream = &output.streams[i];
-		if (stream->started)
+		if (stream->started && ended)
 			(void)pthread_join(stream->thread, NULL);
+		else if (stream->started && stream->source >= 0)
+			totals.lost_bytes += available(stream);
 		if (output.index >= 0 && stream->started)
 			(void)fdatasync(stream->sink);
 		*(i == 0 ? &totals.stdout_bytes : &totals.stderr_bytes) = stream->bytes;

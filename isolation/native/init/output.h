@@ -28,7 +28,8 @@ void output_last_call(void);
 bool output_ended(void);    /* both streams delivered to their last byte */
 bool output_over_cap(void); /* FULL_KILL: the job is to be ended */
 
-/* After output_ended(): what was delivered and lost, all of it on disk when it is kept. */
+/* Once all has ended: what was delivered and lost, all of it on disk when it is kept. Before that,
+ * what is left is given up: lost is what stands in the pipes, and the threads end with the init. */
 struct output_totals output_close(void);
 
 #endif
