@@ -6,6 +6,8 @@ import fcntl
 import hashlib
 import os
 import pty
+import select
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.jobs import JOBSUP, PATIENCE, Jobs, program, run_here
+from tests.kernel.jobs import JOBSUP, PATIENCE, Jobs, Leaf, program, run_here
 from tests.programs.output_flood import BLOCK, block
 
 GIB = 1 << 30
@@ -98,6 +100,28 @@ def test_a_reader_that_takes_a_little_at_a_time_gets_all_of_it(jobs: Jobs) -> No
         digest.update(data)
         sizes.append(sizes.pop(0))
     assert digest.hexdigest() == _sha256(2, 1, 2 * MIB)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_of_an_ended_job_the_output_that_nobody_takes_can_be_given_up(
+    jobs: Jobs, number: int
+) -> None:
+    """Nothing is dropped unasked: without the signal the run waits for its reader."""
+    running = jobs.start(["yes"], time="300ms")
+    assert select.select([running.stdout], [], [], PATIENCE)[0]
+    leaf = Leaf.only()
+    while "populated 1" in leaf.read("cgroup.events"):
+        assert running.process.poll() is None
+    running.signal(signal.SIGWINCH)  # which says nothing about the output
+    with pytest.raises(subprocess.TimeoutExpired):
+        running.process.wait(0.5)
+    running.signal(number)
+    ended = running.end()
+    assert (ended.status, ended.cause) == (124, "timeout")
+    output = ended.verdict["output"]
+    assert ended.stdout == b"y\n" * (output["stdout_bytes"] // 2)
+    assert 0 < output["stdout_bytes"] <= 65536
+    assert 0 < output["lost_bytes"] <= 65536
 
 
 def test_when_the_reader_goes_the_job_gets_its_sigpipe(jobs: Jobs) -> None:
