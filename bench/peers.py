@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 COMMAND = "/bin/true"
 MEMORY = 64 << 20
+GROUP = "jobsup-bench"  # the cgroup of the OCI runtimes' own
 OCI_NAMESPACES = ("pid", "mount", "network", "uts", "ipc")
 
 
@@ -63,7 +64,7 @@ def _bundle(directory: Path, name: str) -> Path:
         "linux": {
             "namespaces": [{"type": name} for name in OCI_NAMESPACES],
             "resources": {"memory": {"limit": MEMORY}},
-            "cgroupsPath": f"/jobsup-bench/{directory.name}-{name}",
+            "cgroupsPath": f"/{GROUP}/{directory.name}-{name}",
         },
     }
     bundle = directory / name

@@ -75,6 +75,7 @@ def _nft_rules() -> str | None:
 NEEDS = {
     "root": Need(_root),
     "musl": Need(lambda: _program("musl-gcc")),
+    "strace": Need(lambda: _program("strace")),
     "cgroup2": Need(lambda: _controllers("cpu", "memory", "pids"), of_kernel=True),
     "cgroup-io": Need(lambda: _controllers("io"), of_kernel=True),
     "cgroup-cpuset": Need(lambda: _controllers("cpuset"), of_kernel=True),
