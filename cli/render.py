@@ -28,7 +28,8 @@ def flag_name(field: str) -> str:
 
 def verdict(ended: Verdict) -> None:
     """One line that says why a job ended, when its own exit code does not say it all."""
-    if ended.cause == "exited" and (ended.exit_code == 0 or ended.hint is None):
+    lost = ended.output.get("lost_bytes") and ended.output.get("errno") != "EPIPE"
+    if ended.cause == "exited" and not lost and (ended.exit_code == 0 or ended.hint is None):
         return
     hint = f"; try {ended.hint}" if ended.hint else ""
     click.echo(f"jobsup: {ended.message}{hint}", err=True)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from .shim import constant
 
 _MAGIC, _VERSION = constant("RECORD_MAGIC"), constant("RECORD_VERSION")
-_HEAD = struct.Struct("=6I3iI6Q")
+_HEAD = struct.Struct("=6I4i6Q")
 _SECTION = struct.Struct("=2I")
 
 
@@ -32,7 +32,7 @@ class _Head(NamedTuple):
     wait_status: int
     failed_step: int
     failed_errno: int
-    reserved: int
+    output_errno: int
     started_ns: int
     ended_ns: int
     wall_ns: int
@@ -79,6 +79,8 @@ class ExitRecord:
         wall_ns: CLOCK_MONOTONIC between the two.
         stdout_bytes, stderr_bytes: what the job wrote, delivered.
         lost_bytes: what it wrote beyond the output cap, or what no reader took.
+        output_errno: why a write of its output failed, 0 when none did; EPIPE is a reader that
+            had gone.
         counters: the leaf's files after its last process, as the kernel printed them
             ("memory.events", "memory.peak", "cpu.stat", "io.stat", "pids.events" …); a file
             that this kernel does not have is absent.
@@ -94,6 +96,7 @@ class ExitRecord:
     stdout_bytes: int = 0
     stderr_bytes: int = 0
     lost_bytes: int = 0
+    output_errno: int = 0
     counters: dict[str, str] = field(default_factory=dict)
     memory_sample: str | None = None
 
@@ -131,6 +134,7 @@ def decode(data: bytes, sentences: Sequence[str], exec_step: int) -> ExitRecord:
         stdout_bytes=head.stdout_bytes,
         stderr_bytes=head.stderr_bytes,
         lost_bytes=head.lost_bytes,
+        output_errno=head.output_errno,
         counters=counters,
         memory_sample=sample,
     )

@@ -8,8 +8,10 @@ through here: the init writes it.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -19,6 +21,7 @@ _CHUNK = 1 << 16
 _SPLICE_MAX = 1 << 20
 _BROKEN = select.POLLERR | select.POLLHUP | select.POLLNVAL
 _SPLICE_NONBLOCK = 2  # splice(2)
+_FIONREAD = 0x541B  # ioctl_tty(2)
 
 
 class Feed:
@@ -95,10 +98,19 @@ class Feed:
         return count
 
     def close(self) -> None:
-        """The job's stdin ends here."""
+        """The job's stdin ends here. What it has not read of a file is given back: who reads the
+        file next finds it, as after a program that read no further."""
         if self._sink >= 0:
             sink, self._sink = self._sink, -1
+            if self._source >= 0:
+                with suppress(OSError):  # ESPIPE: what came through a pipe has come
+                    os.lseek(self._source, -(_unread(sink) + len(self._pending)), os.SEEK_CUR)
             os.close(sink)
+
+
+def _unread(pipe: int) -> int:
+    """Bytes that are in a pipe, as either end tells."""
+    return int.from_bytes(fcntl.ioctl(pipe, _FIONREAD, bytes(4)), sys.byteorder)
 
 
 class Capture:

@@ -51,7 +51,29 @@ def explain(cause: str, case: Case) -> Sentences:
         message += f"; the pids limit {limit} was hit {_times(hits)}"
         if limit.isdecimal():
             hint = hint or f"--pids {int(limit) * 2}"
+    if lost := _lost_output(cause, case):
+        message += f"; {lost[0]}"
+        hint = hint or lost[1]
     return message, hint
+
+
+def undelivered(record: ExitRecord | None) -> bool:
+    """Whether output was lost to a failure of ours to write it (a full disk). A reader that has
+    gone wanted no more of it."""
+    return record is not None and record.output_errno not in (0, errno.EPIPE)
+
+
+def _lost_output(cause: str, case: Case) -> Sentences | None:
+    record, cap = case.record, case.spec.output_max
+    if record is None or not record.lost_bytes:
+        return None
+    if undelivered(record):
+        why = os.strerror(record.output_errno)
+        return f"{record.lost_bytes} bytes of its output were lost: {why}", None
+    if cap is None or cause == "output":
+        return None
+    message = f"{record.lost_bytes} bytes of output above its limit {format_size(cap)} were lost"
+    return message, f"--output-max {format_size(2 * max(cap, 1))}"
 
 
 def show(raw: bytes) -> str:

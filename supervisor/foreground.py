@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 
 from jobsup.isolation import Job, Streams
 
-from .conversation import Alarm, Feed, Party
+from .conversation import Alarm
 from .embedded import EmbeddedJob, clear_stale
 from .spec import Spec
 from .verdict import Verdict
+from .wiring import Wiring, is_open
 
 # What somebody sends to tell a program something. Not those by which the kernel tells of faults
 # and children, nor those by which a terminal stops and continues the command line itself.
@@ -35,26 +36,23 @@ _PASSED_ON = [
 ]
 
 
-def run_foreground(spec: Spec) -> Verdict:
-    """Run the job to its end, with our own streams and signals.
+def run_foreground(spec: Spec, *, stdin: bool = True) -> Verdict:
+    """Run the job to its end, with our own streams and signals; without `stdin` it reads nothing
+    and ours is left alone.
 
     Raises:
         JobsupError: it could not be started; nothing is left behind.
     """
     job = EmbeddedJob(spec)
+    own = [is_open(number) for number in range(3)]
     with ExitStack() as stack:
         wakeup = stack.enter_context(_caught_signals())
-        stdin, feed_end = _pipe(stack) if _is_open(0) else (None, -1)
-        streams = Streams(stdin, *(fd if _is_open(fd) else None for fd in (1, 2)))
-        handle = job.launch(streams)
-        if stdin is not None:
-            os.close(stdin)
-        parties: list[Party] = [Alarm(wakeup, _Passing(handle))]
-        if stdin is not None:
-            feed = Feed(0, feed_end)
-            stack.callback(feed.close)
-            parties.append(feed)
-        verdict = job.see_through(parties)
+        wiring = Wiring(stack)
+        feed = wiring.feed(0) if stdin and own[0] else None
+        out, err = (number if own[number] else wiring.nowhere() for number in (1, 2))
+        handle = job.launch(Streams(feed, out, err))
+        wiring.close_theirs()
+        verdict = job.see_through([Alarm(wakeup, _Passing(handle)), *wiring.parties])
     clear_stale()
     return verdict
 
@@ -73,26 +71,6 @@ class _Passing:
             self._job.kill()
         else:
             self._job.signal(number)
-
-
-def _is_open(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
-
-
-def _pipe(stack: ExitStack) -> tuple[int, int]:
-    read_end, write_end = os.pipe()
-    stack.callback(_close, read_end)
-    stack.callback(_close, write_end)
-    return read_end, write_end
-
-
-def _close(descriptor: int) -> None:
-    with suppress(OSError):
-        os.close(descriptor)
 
 
 @contextmanager

@@ -15,12 +15,13 @@ from typing import IO, Any, Generic, Literal, TypedDict, TypeVar, Unpack, overlo
 
 from jobsup.isolation import Streams
 
-from .conversation import Capture, Feed, Party
+from .conversation import Capture
 from .embedded import EmbeddedJob
 from .errors import BadValue
 from .failures import failure_of
 from .spec import Spec
 from .verdict import Verdict
+from .wiring import Wiring, is_open
 
 # The numbers of subprocess, whose own constants work as well; importing it would cost 5 ms.
 PIPE, STDOUT, DEVNULL = -1, -2, -3
@@ -169,17 +170,18 @@ def run(
             raise BadValue("timeout", timeout, "excludes time", "give one of the two")
         asked["time"] = timeout
         asked["grace"] = options.get("grace") or 0
-    job = EmbeddedJob(Spec.make(args, merge=stderr == STDOUT, **asked))
+    merge = stderr == STDOUT
+    job = EmbeddedJob(Spec.make(args, merge=merge, **asked))
     with ExitStack() as stack:
-        wiring = _Wiring(stack)
-        feed = wiring.feed(stdin, _as_bytes(input))
-        out = wiring.output("stdout", stdout, 1)
-        err = None if stderr == STDOUT else wiring.output("stderr", stderr, 2)
+        wiring = Wiring(stack)
+        err, err_kept = (None, None) if merge else _output(wiring, "stderr", stderr, 2)
+        out, out_kept = _output(wiring, "stdout", stdout, 1)
+        feed = _feed(wiring, stdin, _as_bytes(input))
         job.launch(Streams(feed, out, err))
         wiring.close_theirs()
         verdict = job.see_through(wiring.parties)
-    taken: tuple[Any, Any] = wiring.captured("stdout", text), wiring.captured("stderr", text)
-    completed: Completed[Any] = Completed(args, verdict.status, *taken, verdict)
+    kept: tuple[Any, Any] = _taken(out_kept, text), _taken(err_kept, text)
+    completed: Completed[Any] = Completed(args, verdict.status, *kept, verdict)
     timed_out = timeout is not None and verdict.cause == "timeout"
     if check or timed_out or verdict.cause in _ALWAYS_RAISED:
         completed.check_returncode()
@@ -190,56 +192,33 @@ def _as_bytes(given: str | bytes | None) -> bytes | None:
     return given.encode(errors="surrogateescape") if isinstance(given, str) else given
 
 
-class _Wiring:
-    """The pipes between us and one job's init; whatever is open at the end is closed."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self.parties: list[Party] = []
-        self._stack = stack
-        self._theirs = stack.enter_context(ExitStack())
-        self._captures: dict[str, Capture] = {}
-
-    def close_theirs(self) -> None:
-        """Once the init has its copies of what it reads and writes."""
-        self._theirs.close()
-
-    def feed(self, source: Target, given: bytes | None) -> int | None:
-        """The end that the job reads; None for an empty stdin."""
-        if given is None and source == DEVNULL:
-            return None
-        if given is not None and source not in (None, PIPE):
+def _feed(wiring: Wiring, source: Target, given: bytes | None) -> int | None:
+    """The end that the job reads; None for an empty stdin."""
+    if given is not None:
+        if source not in (None, PIPE):
             raise BadValue("input", given[:20], "excludes stdin", "give one of the two")
-        if given is None and source == PIPE:
-            raise BadValue("stdin", source, "needs input=", "give the bytes to read as input=")
-        read_end, write_end = os.pipe()
-        self._theirs.callback(os.close, read_end)
-        feed = Feed(_number("stdin", source, 0) if given is None else given, write_end)
-        self._stack.callback(feed.close)
-        self.parties.append(feed)
-        return read_end
+        return wiring.feed(given)
+    if source == PIPE:
+        raise BadValue("stdin", source, "needs input=", "give the bytes to read as input=")
+    if source == DEVNULL or (source is None and not is_open(0)):
+        return None
+    return wiring.feed(_number("stdin", source, 0))
 
-    def output(self, field: str, target: Target, own: int) -> int:
-        """The end that the init writes."""
-        if target == DEVNULL:
-            null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-            self._theirs.callback(os.close, null)
-            return null
-        if target != PIPE:
-            return _number(field, target, own)
-        read_end, write_end = os.pipe()
-        self._theirs.callback(os.close, write_end)
-        capture = Capture(read_end)
-        self._stack.callback(capture.close)
-        self.parties.append(capture)
-        self._captures[field] = capture
-        return write_end
 
-    def captured(self, field: str, text: bool) -> str | bytes | None:
-        capture = self._captures.get(field)
-        if capture is None:
-            return None
-        data = capture.collected()
-        return data.decode(errors="surrogateescape") if text else data
+def _output(wiring: Wiring, field: str, target: Target, own: int) -> tuple[int, Capture | None]:
+    """The end that the init writes, and where it is kept when it is captured."""
+    if target == PIPE:
+        return wiring.capture()
+    if target == DEVNULL or (target is None and not is_open(own)):
+        return wiring.nowhere(), None
+    return _number(field, target, own), None
+
+
+def _taken(capture: Capture | None, text: bool) -> str | bytes | None:
+    if capture is None:
+        return None
+    data = capture.collected()
+    return data.decode(errors="surrogateescape") if text else data
 
 
 def _number(field: str, target: Target, own: int) -> int:

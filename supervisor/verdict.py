@@ -95,7 +95,7 @@ class Verdict:
     limits: dict[str, str] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
     events: dict[str, int | None] = field(default_factory=dict)
-    output: dict[str, int | None] = field(default_factory=dict)
+    output: dict[str, int | str | None] = field(default_factory=dict)
     setup_failure: dict[str, str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -209,15 +209,21 @@ def _status(cause: Cause, record: ExitRecord | None) -> int:
     assert record.wait_status is not None
     if cause == "signaled":
         return 128 + os.WTERMSIG(record.wait_status)
-    return os.WEXITSTATUS(record.wait_status)
+    # Success is not success when its output did not arrive: `jobsup run … > full-disk`.
+    own = os.WEXITSTATUS(record.wait_status)
+    return own or (125 if explain.undelivered(record) else 0)
 
 
 # ---- the rest of the object
 
 
-def _output(record: ExitRecord | None) -> dict[str, int | None]:
+def _output(record: ExitRecord | None) -> dict[str, int | str | None]:
     names = ("stdout_bytes", "stderr_bytes", "lost_bytes")
-    return {name: getattr(record, name) if record else None for name in names}
+    told: dict[str, int | str | None] = {
+        name: getattr(record, name) if record else None for name in names
+    }
+    failed = record is not None and record.output_errno
+    return told | {"errno": errno_name(failed) if failed else None}
 
 
 def _setup_failure(record: ExitRecord | None) -> dict[str, str] | None:

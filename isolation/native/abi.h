@@ -167,7 +167,7 @@ struct record_head {
 	int32_t wait_status;
 	int32_t failed_step; /* -1: none */
 	int32_t failed_errno;
-	uint32_t reserved;
+	int32_t output_errno; /* of the first write of output that failed; EPIPE: the reader had gone */
 	uint64_t started_ns; /* CLOCK_REALTIME */
 	uint64_t ended_ns;   /* CLOCK_REALTIME */
 	uint64_t wall_ns;    /* CLOCK_MONOTONIC between the two */

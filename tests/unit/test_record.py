@@ -13,7 +13,7 @@ from jobsup.isolation import EndedBy, ExitRecord, StepFailure
 from jobsup.isolation.record import decode
 from jobsup.isolation.shim import constant
 
-HEAD = struct.Struct("=6I3iI6Q")
+HEAD = struct.Struct("=6I4i6Q")
 EXECUTED = constant("RECORD_EXECUTED")
 
 
@@ -23,7 +23,7 @@ def record(
     body = b"".join(struct.pack("=2I", len(n), len(c)) + n + c for n, c in sections)
     magic, version = constant("RECORD_MAGIC"), constant("RECORD_VERSION")
     size = HEAD.size + len(body)
-    head = (magic, version, size, len(sections), flags, EndedBy.STOP, 15, *failed, 0)
+    head = (magic, version, size, len(sections), flags, EndedBy.STOP, 15, *failed, 32)
     return HEAD.pack(*head, 1, 2, 3, 4, 5, 6) + body
 
 
@@ -38,6 +38,7 @@ def test_all_that_the_init_knows_is_there() -> None:
         stdout_bytes=4,
         stderr_bytes=5,
         lost_bytes=6,
+        output_errno=32,
         counters={"memory.events": "oom 1\n"},
         memory_sample="anon 5\n",
     )

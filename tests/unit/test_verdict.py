@@ -298,7 +298,7 @@ def test_the_object_is_the_one_of_the_documents() -> None:
         "pids_peak", "io", "pressure",
     ]  # fmt: skip
     assert list(found["events"]) == ["oom", "oom_kill", "oom_group_kill", "pids_max"]
-    assert list(found["output"]) == ["stdout_bytes", "stderr_bytes", "lost_bytes"]
+    assert list(found["output"]) == ["stdout_bytes", "stderr_bytes", "lost_bytes", "errno"]
 
 
 def test_what_was_used_is_what_the_kernel_counted() -> None:
@@ -324,7 +324,12 @@ def test_what_was_used_is_what_the_kernel_counted() -> None:
         "io": {"8:0": {"rbytes": 1, "wbytes": 2, "rios": 3, "wios": 4}},
         "pressure": {"memory": {"some_usec": 11, "full_usec": 12}},
     }
-    assert found.output == {"stdout_bytes": 6, "stderr_bytes": 0, "lost_bytes": 1}
+    assert found.output == {
+        "stdout_bytes": 6,
+        "stderr_bytes": 0,
+        "lost_bytes": 1,
+        "errno": None,
+    }
 
 
 @pytest.mark.parametrize("text", ["", "max\n", "-1", "1 2", "x", "٣", "9" * 30])
@@ -367,3 +372,22 @@ def test_an_error_carries_its_verdict() -> None:
         None,
     )
     assert type(failures.failure_of(verdict(record(exited(1))))) is failures.JobFailed
+
+
+def test_output_that_a_full_disk_did_not_take_is_no_success() -> None:
+    found = verdict(record(0, lost_bytes=3, output_errno=28))
+    assert (found.cause, found.exit_code, found.status) == ("exited", 0, 125)
+    assert "3 bytes of its output were lost: No space left on device" in found.message
+    assert found.output["errno"] == "ENOSPC"
+
+
+def test_a_reader_that_has_gone_lost_nothing_that_it_wanted() -> None:
+    found = verdict(record(0, lost_bytes=3, output_errno=32))
+    assert found.status == 0
+    assert "lost" not in found.message
+
+
+def test_output_above_the_limit_is_told() -> None:
+    found = verdict(record(0, lost_bytes=3), output_max="10")
+    assert "3 bytes of output above its limit 10 were lost" in found.message
+    assert found.hint == "--output-max 20"

@@ -359,8 +359,7 @@ static int watch_events(void)
 static int start_workload(struct step *cursor)
 {
 	int streams[3], report;
-	if (watch_events() != 0 || output_open(init.plan.head, streams) != 0 ||
-	    output_start(init.fd[ON_OUTPUT]) != 0)
+	if (watch_events() != 0 || output_open(init.plan.head, streams) != 0)
 		return fail_here(cursor);
 	if (init.plan.head->wall_ms != 0 && set_timer(ON_WALL, init.plan.head->wall_ms) != 0)
 		return fail_here(cursor);
@@ -368,7 +367,9 @@ static int start_workload(struct step *cursor)
 	init.workload = workload_start(&init.plan, cursor, streams, &report);
 	for (int i = 0; i < 3; i++)
 		(void)close(streams[i]); /* or the job's EOF would never come */
-	if (init.workload < 0 || watch(ON_REPORT, report, EPOLLIN) != 0) {
+	/* Threads come last: the copy is made of a process without any, and is on its way meanwhile. */
+	if (init.workload < 0 || output_start(init.fd[ON_OUTPUT]) != 0 ||
+	    watch(ON_REPORT, report, EPOLLIN) != 0) {
 		init.workload = 0;
 		return fail_here(&at);
 	}
@@ -403,6 +404,7 @@ static int finish(void)
 	record_head.stdout_bytes = totals.stdout_bytes;
 	record_head.stderr_bytes = totals.stderr_bytes;
 	record_head.lost_bytes = totals.lost_bytes;
+	record_head.output_errno = totals.error;
 	record_collect();
 	if (!clean || leaf_remove(init.plan.head->leaf) != 0)
 		record_head.flags |= RECORD_LEAF_STAYS;

@@ -35,6 +35,7 @@ static struct {
 	uint64_t cap;
 	_Atomic uint64_t accepted; /* bytes of both streams that count against the cap */
 	_Atomic int running;
+	_Atomic int error; /* errno of the first sink that failed, the reader's going included */
 	atomic_bool over;
 } output = {.index = -1, .last_call = -1};
 
@@ -188,16 +189,20 @@ static int deliver(struct stream *stream, size_t length)
 		return 0;
 	uint64_t before = stream->bytes;
 	int result = write_all(stream->sink, stream->buffer, (size_t)got, &stream->bytes);
+	int error = errno;
 	stream->lost += (uint64_t)got - (stream->bytes - before);
 	if (output.index >= 0 && stream->bytes > before)
 		index_chunk(stream, before, (uint32_t)(stream->bytes - before));
+	errno = error;
 	return result;
 }
 
 /* The sink failed. A reader that has gone takes the pipe with it, so that the job is told as it
  * would be without us; a full or broken disk costs the bytes, counted, and the job goes on. */
-static void sink_failed(struct stream *stream)
+static void sink_failed(struct stream *stream, int error)
 {
+	int none = 0;
+	(void)atomic_compare_exchange_strong(&output.error, &none, error);
 	if (output.index >= 0)
 		return;
 	discard(stream, available(stream));
@@ -236,12 +241,12 @@ static bool pass_on(struct stream *stream)
 	if (granted == 0)
 		return at_cap(stream, length);
 	uint64_t before = stream->bytes + stream->lost;
-	int result = deliver(stream, granted);
+	int result = deliver(stream, granted), error = errno;
 	/* What was granted and not read yet counts again next time. */
 	if (output.cap != UINT64_MAX)
 		atomic_fetch_sub(&output.accepted, granted - (stream->bytes + stream->lost - before));
 	if (result != 0)
-		sink_failed(stream);
+		sink_failed(stream, error);
 	return stream->source >= 0;
 }
 
@@ -316,7 +321,7 @@ bool output_over_cap(void)
 
 struct output_totals output_close(void)
 {
-	struct output_totals totals = {0, 0, 0};
+	struct output_totals totals = {.error = atomic_load(&output.error)};
 	bool ended = output_ended();
 	for (int i = 0; i < 2; i++) {
 		struct stream *stream = &output.streams[i];

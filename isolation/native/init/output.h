@@ -12,6 +12,7 @@
 
 struct output_totals {
 	uint64_t stdout_bytes, stderr_bytes, lost_bytes;
+	int32_t error; /* errno of the first write of it that failed; EPIPE: the reader had gone */
 };
 
 /* Make the pipes, open the spool; `ends` gets the job's stdin, stdout and stderr, the caller's to
