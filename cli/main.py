@@ -79,7 +79,7 @@ def invoke(arguments: Sequence[str], core: Core) -> int:
     except click.ClickException as error:
         render.error(error.format_message().rstrip("."), _usage_hint(error))
     except BadValue as error:
-        render.error(error.sentence(render.flag_name(error.field)), error.hint)
+        render.error(error.sentence(render.flag_name), error.advice(render.flag_name))
     except PathRefused as error:
         render.error(f"{render.flag_name(error.field)}: {error.message}", error.hint)
     except JobsupError as error:

@@ -21,9 +21,10 @@ def error(message: str, hint: str | None) -> None:
         click.echo(f"hint: {hint}", err=True)
 
 
-def flag_name(field: str) -> str:
+def flag_name(field: str, value: str | None = None) -> str:
     """A field of a spec as it is typed: "mem_high" is --mem-high."""
-    return "CMD" if field == "argv" else f"--{field.replace('_', '-')}"
+    flag = "CMD" if field == "argv" else f"--{field.replace('_', '-')}"
+    return flag if value is None else f"{flag} {value}"
 
 
 def verdict(ended: Verdict) -> None:

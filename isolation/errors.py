@@ -24,6 +24,8 @@ class JobsupError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:
+            self.add_note(f"hint: {hint}")  # for who reads a traceback
 
 
 class HostNotSupported(JobsupError):

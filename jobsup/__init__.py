@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         Stopped,
         TimedOut,
     )
-    from jobsup.supervisor.library import DEVNULL, PIPE, STDOUT, Completed, run
+    from jobsup.supervisor.library import DEVNULL, PIPE, STDOUT, Completed, Options, run
     from jobsup.supervisor.verdict import Verdict
 
 __version__ = "0.1.0"
@@ -56,6 +56,7 @@ __all__ = [
     "LaunchFailed",
     "LimitNotEnforceable",
     "Lost",
+    "Options",
     "OutOfMemory",
     "OutputLimitReached",
     "PathRefused",
@@ -86,3 +87,7 @@ def __getattr__(name: str) -> object:
                 globals()[name] = value = getattr(module, name)
                 return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -67,14 +67,11 @@ def parse_flag(field: str, value: object) -> bool:
 
 def parse_oom_score_adj(field: str, value: object) -> int:
     """How the kernel's out-of-memory killer sees the job beside the host's other processes."""
-    text = value if isinstance(value, str) else None
-    negative = text is not None and text.startswith("-")
+    number = 1001
     if isinstance(value, int) and not isinstance(value, bool):
         number = value
-    elif text is not None:
-        number = parse_count(field, text.removeprefix("-"), 0, 1000) * (-1 if negative else 1)
-    else:
-        number = 1001
+    elif isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,4}", value):
+        number = int(value)
     if -1000 <= number <= 1000:
         return number
     raise BadValue(field, value, "is not a score", "a whole number from -1000 to 1000")
@@ -214,6 +211,8 @@ def parse_id(field: str, value: object) -> int | str:
     if isinstance(value, int) and not isinstance(value, bool):
         number = value
     elif not isinstance(value, str) or not re.fullmatch(r"[^\s:,/\x00-\x1f]{1,256}", value):
+        if field == "user" and isinstance(value, str) and ":" in value:
+            remedy = "the group is an option of its own: {group=GROUP}"
         raise BadValue(field, value, "is neither a name nor an id", remedy)
     elif re.fullmatch(r"[0-9]{1,10}", value):
         number = int(value)

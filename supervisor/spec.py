@@ -8,7 +8,6 @@ can answer (is there such a user, such a device) is asked in `translate` and in 
 """
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -35,9 +34,9 @@ class Spec:
     name: Annotated[str | None, fields.parse_name] = None
 
     # memory, processors, processes, devices
-    mem: Annotated[int | None, units.parse_size] = None
-    mem_high: Annotated[int | None, units.parse_size] = None
-    mem_low: Annotated[int | None, units.parse_size] = None
+    mem: Annotated[int | None, units.parse_memory] = None
+    mem_high: Annotated[int | None, units.parse_memory] = None
+    mem_low: Annotated[int | None, units.parse_memory] = None
     swap: Annotated[int | Literal["max"] | None, units.parse_size_or_max] = None
     oom_group: Annotated[bool, fields.parse_flag] = True
     cpus: Annotated[CpuMax | None, units.parse_cpus] = None
@@ -88,11 +87,11 @@ class Spec:
         Raises:
             BadValue: naming the first field that cannot be.
         """
-        parsed: dict[str, Any] = {"argv": _parse_argv(argv)}
+        parsed: dict[str, Any] = {"argv": _parse_argv(argv, shell=bool(options.get("shell")))}
         for option, value in options.items():
             parser = _PARSERS.get(option)
             if parser is None:
-                remedy = fields.nearest(option, _PARSERS)
+                remedy = _SHELL if option == "shell" else fields.nearest(option, _PARSERS)
                 raise BadValue(option, value, "is for no option of a job", remedy)
             if value is not None:
                 parsed[option] = parser(option, value)
@@ -100,7 +99,7 @@ class Spec:
         spec = cls(**parsed)
         _check_memory(spec)
         _check_knobs(spec, parsed)
-        _check_files(spec)
+        _check_files(spec, parsed)
         return spec
 
 
@@ -111,16 +110,29 @@ _PARSERS: dict[str, Parser[Any]] = {
 }
 
 
-def _parse_argv(argv: Sequence[object]) -> tuple[bytes, ...]:
-    # An empty argv becomes a program that reads its environment as arguments (CVE-2021-4034).
+_SHELL = '["sh", "-c", "…"] runs a shell'
+
+
+def _parse_argv(argv: Sequence[object], *, shell: bool) -> tuple[bytes, ...]:
     if isinstance(argv, str | bytes) or not isinstance(argv, Sequence):
-        raise BadValue("argv", argv, "is not a list of arguments", '["ls", "-l"]')
+        remedy = _listed(argv, shell) if isinstance(argv, str) else '["ls", "-l"]'
+        raise BadValue("argv", argv, "is not a list of arguments", remedy)
+    # An empty argv becomes a program that reads its environment as arguments (CVE-2021-4034).
     if not argv:
         raise BadValue("argv", argv, "is empty", "give a command to run")
     parsed = tuple(fields.parse_bytes("argv", argument) for argument in argv)
     if not parsed[0]:
-        raise BadValue("argv", argv, "begins with an empty command")
+        raise BadValue("argv", parsed[0], "is no command")
     return parsed
+
+
+def _listed(line: str, shell: bool) -> str:
+    """A command line as the list that runs it, with a shell where only a shell understands it."""
+    if len(line) > 60 or not line.isprintable() or set('"\\') & set(line):
+        return _SHELL
+    shell = shell or bool(set("|&;<>()$`'*?[]#~={}!") & set(line))
+    listed = ["sh", "-c", line] if shell else line.split() or ["ls"]
+    return "[" + ", ".join([f'"{word}"' for word in listed]) + "]"
 
 
 def _working_directory(asked: bytes | None, root: bytes) -> bytes:
@@ -129,7 +141,7 @@ def _working_directory(asked: bytes | None, root: bytes) -> bytes:
         return asked
     if root != b"/":
         return b"/"
-    return fields.parse_path("cwd", fields.caller_directory("cwd", None))
+    return fields.parse_path("cwd", fields.caller_directory("cwd", "."))
 
 
 def _check_memory(spec: Spec) -> None:
@@ -138,7 +150,7 @@ def _check_memory(spec: Spec) -> None:
     said = [(field, size) for field, size in levels if size is not None]
     for (lower, less), (upper, more) in pairwise(said):
         if less > more:
-            why = f"is above {upper} ({units.format_size(more)}), so it would have no effect"
+            why = f"is above {{{upper}}} ({units.format_size(more)}), so it would have no effect"
             raise BadValue(lower, units.format_size(less), why)
 
 
@@ -162,21 +174,21 @@ def _check_knobs(spec: Spec, said: dict[str, Any]) -> None:
     for name, _ in spec.cgroup:
         option = _KNOB_OPTIONS.get(name)
         if option in said:
-            raise BadValue("cgroup", name, f"is already set by {option}", "give one of the two")
+            raise BadValue("cgroup", name, f"is already set by {{{option}}}", "give one of the two")
 
 
-def _check_files(spec: Spec) -> None:
+_GRANTS = ("rw", "ro", "tmpfs")
+
+
+def _check_files(spec: Spec, said: dict[str, Any]) -> None:
     """Each place in the job is given once, and its root only by what it consists of."""
     taken: dict[bytes, tuple[str, Bind | Scratch]] = {}
-    grants: list[tuple[str, Bind | Scratch]] = [
-        *(("rw", grant) for grant in spec.rw),
-        *(("ro", grant) for grant in spec.ro),
-        *(("tmpfs", grant) for grant in spec.tmpfs),
-    ]
+    # In the order of saying: of two that contradict each other, the later one is to blame.
+    grants = [(field, each) for field in said if field in _GRANTS for each in said[field]]
     for field, grant in grants:
         other = taken.setdefault(grant.target, (field, grant))
         if other[1] != grant:
-            raise BadValue(field, os.fsdecode(grant.target), f"is already given by {other[0]}")
+            raise BadValue(field, grant.target, f"is already given by {{{other[0]}}}")
         if isinstance(grant, Bind) and grant.target == b"/" and grant.source != spec.root:
-            source = os.fsdecode(grant.source)
-            raise BadValue(field, source, "cannot be /: it is not the root", "root=DIR makes it so")
+            why = "cannot be /: it is not the root"
+            raise BadValue(field, grant.source, why, "{root=DIR} makes it so")

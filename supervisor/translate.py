@@ -1,7 +1,8 @@
 """A spec turned into walls and limits: the vocabulary of people into that of isolation.
 
-Here the host is asked who its users and groups are, and nothing else; all the rest is a function of
-the spec and of the caller, so that what a job will get can be tested, and shown, without making it.
+Here the host is asked who its users and groups are, and how many descriptors it allows, and nothing
+else; all the rest is a function of the spec and of the caller, so that what a job will get can be
+tested, and shown, without making it.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def _named_user(spec: Spec) -> tuple[int, int, tuple[int, ...]]:
     # A uid without an entry gets the group of the same number, as long as it is nobody else's.
     if _is_group(spec.user):
         why = "has no passwd entry, and the group of that number is another's"
-        raise BadValue("user", spec.user, why, "say which group with group=GID")
+        raise BadValue("user", spec.user, why, "say which group with {group=GID}")
     return spec.user, spec.user, ()
 
 
@@ -212,6 +213,7 @@ def _environment(spec: Spec, job_id: str, uid: int, caller: Caller) -> dict[byte
 
 
 def _program(spec: Spec, environment: Mapping[bytes, bytes]) -> Program:
+    _check_descriptors(spec)
     rlimits = all_rlimits(spec.rlimit)
     program = Program(
         argv=spec.argv,
@@ -222,6 +224,19 @@ def _program(spec: Spec, environment: Mapping[bytes, bytes]) -> Program:
     )
     _check_size(program, next(x.soft for x in rlimits if x.resource == RLIMITS["stack"]))
     return program
+
+
+def _check_descriptors(spec: Spec) -> None:
+    """Refuse what setrlimit(2) would, whoever asks: more descriptors than the host's files have."""
+    for limit in spec.rlimit:
+        if limit.resource != RLIMITS["nofile"]:
+            continue
+        with open("/proc/sys/fs/nr_open", "rb") as file:
+            most = int(file.read())
+        if limit.hard == RLIM_INFINITY or limit.hard > most:
+            shown = "unlimited" if limit.hard == RLIM_INFINITY else str(limit.hard)
+            remedy = f"the most is {most}, which sysctl fs.nr_open raises"
+            raise BadValue("rlimit", f"nofile={shown}", "is more than this host allows", remedy)
 
 
 def candidates(command: bytes, path: bytes, cwd: bytes) -> tuple[bytes, ...]:
@@ -246,11 +261,10 @@ def _check_size(program: Program, stack: int) -> None:
     size = sum(len(string) + 1 + 8 for string in strings) + longest_name + 1
     most = 6 << 20 if stack == RLIM_INFINITY else max(min(6 << 20, stack // 4), 128 * 1024)
     most -= 4096  # for the lines "#!" of scripts, which the kernel puts in front
-    shown = [os.fsdecode(argument) for argument in program.argv]
     if size > most:
-        why = f"with its environment takes {size} bytes: {os.strerror(errno.E2BIG)}"
+        why = f"with its arguments and environment takes {size} bytes: {os.strerror(errno.E2BIG)}"
         remedy = f"the most is {most} bytes; give data through a file or stdin"
-        raise BadValue("argv", shown, why, remedy)
+        raise BadValue("argv", program.argv[0], why, remedy)
     for variable, value in program.environment:
         if len(variable) + len(value) + 2 > ARGUMENT_MAX:
             raise BadValue("env", os.fsdecode(variable), f"is longer than {ARGUMENT_MAX} bytes")

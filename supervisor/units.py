@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from resource import getpagesize
 from typing import Literal, NamedTuple, TypeVar
 
 from jobsup.isolation import RLIMITS, Rlimit
@@ -92,6 +93,11 @@ def parse_size(field: str, value: object, least: int = 1) -> int:
     if not exact and not unit:
         raise BadValue(field, value, "is not a whole number of bytes", remedy)
     return _within(field, value, number, least, SIZE_MAX, format_size)
+
+
+def parse_memory(field: str, value: object) -> int:
+    """As parse_size, of at least one page: the kernel rounds down to whole ones."""
+    return parse_size(field, value, getpagesize())
 
 
 def parse_size_or_max(field: str, value: object, least: int = 0) -> int | Literal["max"]:
@@ -206,6 +212,7 @@ def _ranges(numbers: list[int]) -> list[str]:
 # ---- rlimits
 
 _INFINITY = -1  # of isolation's Rlimit
+_NOFILE_LEAST = 8  # the standard streams, what an interpreter and its libraries open, and some
 _RLIMIT_SIZES = frozenset({"as", "core", "data", "fsize", "memlock", "msgqueue", "rss", "stack"})
 
 
@@ -225,6 +232,9 @@ def parse_rlimit(field: str, value: object) -> Rlimit:
     )
     if limit.hard != _INFINITY and not 0 <= limit.soft <= limit.hard:
         raise BadValue(field, value, "has a soft limit above the hard one", remedy)
+    if name == "nofile" and 0 <= limit.soft < _NOFILE_LEAST:
+        why = "leaves too few descriptors to start a program"
+        raise BadValue(field, value, why, f"the least is nofile={_NOFILE_LEAST}")
     return limit
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import jobsup
 from jobsup.isolation import Bind, IoLimit, Rlimit, Scratch
 from jobsup.supervisor.errors import BadValue
 from jobsup.supervisor.spec import Spec
@@ -68,7 +69,44 @@ def test_a_spec_is_frozen() -> None:
 
 def test_an_unknown_option_is_refused_with_the_nearest_one() -> None:
     assert "mem_high" in str(refused("memhigh", memhigh=1).hint)
+    assert refused("memm", memm=1).hint == "did you mean mem?"
     assert refused("zzz", zzz=1).hint is None
+
+
+@pytest.mark.parametrize(
+    ("line", "options", "remedy"),
+    [
+        ("echo hi", {}, '["echo", "hi"]'),
+        ("echo hi", {"shell": True}, '["sh", "-c", "echo hi"]'),
+        ("echo hi | wc", {}, '["sh", "-c", "echo hi | wc"]'),
+        ("x" * 1000, {}, '["sh", "-c", "…"] runs a shell'),
+    ],
+)
+def test_a_command_line_is_refused_with_the_list_that_it_means(
+    line: str, options: dict[str, object], remedy: str
+) -> None:
+    assert refused("argv", line, **options).hint == remedy
+
+
+def test_a_shell_is_asked_for_by_name() -> None:
+    assert '["sh", "-c"' in str(refused("shell", ["ls"], shell=True).hint)
+
+
+def test_every_public_name_can_be_completed_and_is_there() -> None:
+    assert set(jobsup.__all__) <= set(dir(jobsup))
+    assert jobsup.Options.__optional_keys__ <= {field.name for field in dataclasses.fields(Spec)}
+    assert all(getattr(jobsup, name) is not None for name in jobsup.__all__)
+
+
+def test_a_traceback_shows_the_hint() -> None:
+    error = refused("mem", mem="1Q")
+    assert error.__notes__ == [f"hint: {error.hint}"]
+
+
+def test_what_is_shown_of_bytes_is_their_text() -> None:
+    assert str(refused("argv", [""])) == "argv: '' is no command"
+    assert str(refused("env", env="=x")) == "env: '' is not a variable's name"
+    assert str(refused("rw", rw=b"")) == "rw: '' is not a path"
 
 
 GARBAGE = ["", "\0", "256X", -1, float("nan"), 2**64, True, b"\xff\0", object(), [None], [True], 1j]
@@ -105,6 +143,7 @@ def test_levels_of_memory_must_make_sense_together() -> None:
     Spec.make(["true"], swap="1G")
     refused("mem_high", mem_high="2G", mem="1G")
     refused("mem_low", mem_low="2G", mem="1G")
+    refused("mem", mem=1)
     refused("mem_low", mem_low="2G", mem_high="1G")
 
 
@@ -198,7 +237,8 @@ def test_grants_that_are_none(field: str, value: str) -> None:
 
 
 def test_a_place_is_given_once() -> None:
-    refused("ro", rw="/a", ro="/a")
+    assert str(refused("ro", rw="/a", ro="/a")) == "ro: '/a' is already given by rw"
+    assert str(refused("rw", ro="/a", rw="/a")) == "rw: '/a' is already given by ro"
     refused("tmpfs", rw="/a", tmpfs="/a/")
     Spec.make(["x"], rw=["/a", "/a"])
 
@@ -206,7 +246,7 @@ def test_a_place_is_given_once() -> None:
 def test_the_root_can_be_opened_but_not_exchanged_by_a_grant() -> None:
     assert Spec.make(["x"], rw="/").rw == (Bind(b"/", b"/", True),)
     assert Spec.make(["x"], root="/tree", rw="/tree:/").rw == (Bind(b"/tree", b"/", True),)
-    refused("rw", root="/tree", rw="/")
+    assert refused("rw", root="/tree", rw="/").hint == "root=DIR makes it so"
 
 
 def test_tmpfs_sizes() -> None:
@@ -224,7 +264,7 @@ def test_a_directory_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    assert "gone" in str(refused("cwd"))
+    assert str(refused("cwd")) == "cwd: '.' cannot be placed: the current directory is gone"
     Spec.make(["x"], cwd="/")
 
 
@@ -238,6 +278,11 @@ def test_a_directory_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.Mo
 )  # fmt: skip
 def test_ids_are_strict(field: str, value: object) -> None:
     refused(field, **{field: value})
+
+
+@pytest.mark.parametrize("value", ["nobody:nogroup", "1234:5"])
+def test_a_group_beside_the_user_is_another_option(value: str) -> None:
+    assert "group=GROUP" in str(refused("user", user=value).hint)
 
 
 def test_ids_are_numbers_or_names() -> None:
@@ -288,6 +333,9 @@ def test_rlimits_from_texts_and_mappings() -> None:
 
 def test_choices_and_scores() -> None:
     assert Spec.make(["x"], oom_score_adj="-500").oom_score_adj == -500
+    assert (
+        refused("oom_score_adj", oom_score_adj="5000").hint == "a whole number from -1000 to 1000"
+    )
     refused("oom_score_adj", oom_score_adj=1001)
     refused("oom_score_adj", oom_score_adj="--5")
     assert refused("net", net="bridge").hint == "one of none, host"

@@ -6,6 +6,7 @@ import os
 import pwd
 import resource
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -187,11 +188,23 @@ def test_commands_of_the_root_directory() -> None:
 
 def test_every_resource_limit_is_stated() -> None:
     stated = {
-        limit.resource: limit for limit in made(rlimit=["core=0", "nofile=5:6"]).program.rlimits
+        limit.resource: limit for limit in made(rlimit=["core=0", "nofile=8:9"]).program.rlimits
     }
-    assert stated[resource.RLIMIT_NOFILE] == Rlimit(resource.RLIMIT_NOFILE, 5, 6)
+    assert stated[resource.RLIMIT_NOFILE] == Rlimit(resource.RLIMIT_NOFILE, 8, 9)
     assert stated[resource.RLIMIT_CORE] == Rlimit(resource.RLIMIT_CORE, 0, 0)
     assert len(stated) == 15
+
+
+def test_more_descriptors_than_the_host_has_are_refused_before_anything_is_made() -> None:
+    most = int(Path("/proc/sys/fs/nr_open").read_text())
+    made(rlimit=f"nofile={most}")
+    for beyond in (f"nofile=8:{most + 1}", "nofile=unlimited"):
+        assert str(most) in str(refused("rlimit", rlimit=beyond).hint)
+
+
+def test_a_command_that_is_too_long_is_named_by_its_first_word() -> None:
+    long = refused("argv", argv=("echo", *["x" * 1000] * 7000))
+    assert str(long).startswith("argv: 'echo' with its arguments and environment takes ")
 
 
 def test_what_execve_would_refuse_is_refused_before_anything_is_made() -> None:

@@ -17,6 +17,7 @@ from jobsup.supervisor.errors import BadValue
 PARSERS: list[Callable[[str, object], object]] = [
     units.parse_count,
     units.parse_size,
+    units.parse_memory,
     units.parse_size_or_max,
     units.parse_output_max,
     units.parse_pids,
@@ -96,6 +97,14 @@ def test_sizes_are_powers_of_1024_rounded_down_to_bytes(value: object, size: int
 def test_sizes_that_limit_nothing_or_everything_are_refused(value: object) -> None:
     with pytest.raises(BadValue):
         units.parse_size("mem", value)
+
+
+def test_less_memory_than_a_page_is_none() -> None:
+    page = resource.getpagesize()
+    assert units.parse_memory("mem", page) == page
+    with pytest.raises(BadValue) as refused:
+        units.parse_memory("mem", page - 1)
+    assert refused.value.hint == f"the least is {units.format_size(page)}"
 
 
 def test_max_is_taken_only_where_it_means_something() -> None:
@@ -254,7 +263,7 @@ def test_rlimits(value: str, limit: Rlimit) -> None:
 @pytest.mark.parametrize(
     "value",
     ["nofile", "nofile=", "nofile=5:4", "nofile=unlimited:5", "nofile=1M", "files=5", "=5",
-     "nofile=1:2:3", "NOFILE=1", "core=-1"],
+     "nofile=1:2:3", "NOFILE=1", "core=-1", "nofile=7", "nofile=0:4096"],
 )  # fmt: skip
 def test_rlimits_that_are_none(value: str) -> None:
     with pytest.raises(BadValue, match="rlimit"):
