@@ -1,0 +1,97 @@
+"""The init under UBSan: jobs of every kind of end, and none with undefined behaviour on its way.
+
+Such an init stops at its first finding, so that its job is lost instead of ending as it should.
+(AddressSanitizer needs a part of the address space that some test kernels use themselves; the
+decoder of plans has it in tests/unit/test_plan_decoder.py.)
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobsup.isolation import spawn
+from jobsup.isolation.native import build
+from tests.kernel.jobs import here, run_here
+
+
+@pytest.fixture(scope="module")
+def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build.build(tmp_path_factory.mktemp("native"), "undefined")[1]
+
+
+@pytest.fixture(autouse=True)
+def init(sanitized: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    assert b"ubsan" in sanitized.read_bytes()
+    monkeypatch.setattr(spawn, "_INIT", sanitized)
+    spawn.init_program.cache_clear()
+    yield
+    spawn.init_program.cache_clear()
+
+
+def test_it_is_the_one_that_runs() -> None:
+    verdict, stdout, _ = run_here(["sh", "-c", "cat /proc/1/status; ls -l /proc/1/exe"])
+    assert verdict.cause == "exited"
+    assert b"jobsup-init" in stdout
+
+
+def test_streams_of_every_size() -> None:
+    script = "cat; head -c 3000000 /dev/zero; echo err >&2"
+    verdict, stdout, stderr = run_here(["sh", "-c", script], input=b"x" * 1_000_000)
+    assert verdict.cause == "exited", verdict.message
+    assert (len(stdout), stderr) == (4_000_000, b"err\n")
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "cause"),
+    [
+        ("exit 3", {}, "exited"),
+        ("kill -SEGV $$", {}, "signaled"),
+        ("sleep 1000", {"time": "100ms", "grace": "100ms"}, "timeout"),
+        ("trap '' TERM; while :; do sleep 1; done", {"time": "1s", "grace": "1s"}, "timeout"),
+        ("while :; do :; done", {"cpu_time": "100ms"}, "cpu-time"),
+        ("yes", {"output_max": "10K", "output_full": "kill"}, "output"),
+        ("head -c 100000 /dev/zero", {"output_max": "10K"}, "exited"),
+        ("head -c 64M /dev/zero | tail", {"mem": "16M"}, "memory"),
+        ("seq 50 | while read i; do (setsid sleep 0 &) ; done", {}, "exited"),
+        ("exec 1>&- 2>&-; sleep 1000 &", {}, "exited"),
+    ],
+)
+def test_every_end(script: str, options: dict[str, Any], cause: str) -> None:
+    verdict, _, _ = run_here(["sh", "-c", script], **options)
+    assert verdict.cause == cause, verdict.message
+
+
+def test_what_cannot_start() -> None:
+    assert run_here(["no-such-command"])[0].cause == "exec"
+    assert run_here(["true"], cwd="/no/such")[0].cause == "setup"
+
+
+def test_with_everything_granted() -> None:
+    options: dict[str, Any] = {
+        "rw": ["/"],
+        "ro": ["/etc:/mnt"],
+        "tmpfs": ["/opt:1M"],
+        "net": "host",
+    }
+    verdict, stdout, _ = run_here(
+        ["cat", "/proc/self/mountinfo"], user="nobody", rlimit=["nofile=100"], **options
+    )
+    assert (verdict.cause, verdict.exit_code) == ("exited", 0)
+    assert b" /opt " in stdout
+
+
+@pytest.mark.parametrize(("ask", "cause"), [("stop", "stopped"), ("kill", "killed")])
+def test_requests(ask: str, cause: str) -> None:
+    with here(["sleep", "1000"]) as job:
+        job.wait_started()
+        job.handle.signal(signal.SIGWINCH)
+        if ask == "stop":
+            job.handle.stop(signal.SIGTERM, 1000)
+        else:
+            job.handle.kill()
+        assert job.end()[0].cause == cause
