@@ -1,13 +1,15 @@
 """What a job's output costs on its way through the init, against plain copies of the same bytes.
 
 A writer puts N MiB into a pipe, 64 KiB at a time, and says how long that took: all but the last
-pipe full has then been taken. The job's goes through the init to the reader's pipe, or into a file;
-beside it the same writer into floor.c's read and write, and into cat.
+pipe full has then been taken. The job's goes through the init to the reader's pipe, into the file
+that was its caller's stdout, or, with an index, into the spool of a kept job; beside it the same
+writer into floor.c's read and write, and into cat.
 """
 
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +45,13 @@ def _into(writer: list[str], out: Path) -> float:
     return int(done.stderr) / 1e9
 
 
+def _kept(shop: Workshop, writer: list[str]) -> float:
+    """Seconds that a job took to write what its init kept."""
+    worker = [sys.executable, "-I", "-B", "-m", "bench.worker", "spool", str(shop.directory)]
+    command = [*worker, *writer, *(["--stand-in"] if shop.stand_in else [])]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) / 1e9
+
+
 def measure_output(shop: Workshop, mebibytes: int, rounds: int, seconds: float) -> None:
     size = str(mebibytes * MIB)
     write, copy = [str(shop.floor), "write", size], [str(shop.floor), "copy"]
@@ -54,6 +63,7 @@ def measure_output(shop: Workshop, mebibytes: int, rounds: int, seconds: float) 
         "to a file: C → C → file": lambda: _through(write, [*copy, str(file)]),
         "to a file: C → cat → file": lambda: _through(write, ["cat"], file),
         "to a file: job → init → file": lambda: _into(job, file),
+        "to a file: job → init → spool": lambda: _kept(shop, write),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
     deadline = time.monotonic() + seconds

@@ -1,11 +1,12 @@
 """A process that launches through the library when it is asked, and answers as floor.c does.
 
-    python -m bench.worker launch|embedded|plan DIR [--stand-in]
+    python -m bench.worker launch|embedded|plan|spool DIR [ARG…] [--stand-in]
 
     launch     jobsup.isolation.launch with walls and limits that were compiled before: one job, the
                default profile, until its init is reaped
     embedded   jobsup.run: the options read, the job, its verdict
-    plan       writes the bytes that the first would send, into DIR, for the floor
+    plan N     writes the bytes that the first would send, into DIR, for N floors
+    spool COMMAND…  one job with its output kept below DIR; prints what it wrote on stderr
 
 DIR is the bench's own; with --stand-in it holds what standin.py made.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -85,6 +87,24 @@ def write_plans(directory: Path, count: int) -> None:
         print(path, place.inits, place.jobs, leaf, *knobs)
 
 
+def keep_output(directory: Path, command: list[str]) -> None:
+    from jobsup.isolation import Streams, launch
+    from jobsup.supervisor.spec import Spec
+    from jobsup.supervisor.translate import Caller, translate
+
+    spool = directory / "spool"
+    spool.mkdir()
+    descriptor = os.open(spool, os.O_RDONLY | os.O_DIRECTORY)
+    name = f"bench-{os.getpid()}"
+    walls, limits = translate(Spec.make(command, ro=command[0], cwd="/"), name, Caller.current())
+    job = launch(walls, limits, name, Streams(spool=descriptor))
+    while job.receive() is not None:
+        pass
+    job.conclude()
+    print((spool / "stderr").read_text(), end="")
+    shutil.rmtree(spool)
+
+
 def serve(launching: Iterator[Times]) -> None:
     for line in sys.stdin:
         for _ in range(int(line)):
@@ -101,13 +121,16 @@ def _cpu_usec() -> float:
 
 def main() -> None:
     mode, directory = sys.argv[1], Path(sys.argv[2])
-    if "--stand-in" in sys.argv:
+    if sys.argv[-1] == "--stand-in":
+        sys.argv.pop()
         from . import standin
 
         standin.install(directory)
     servers: dict[str, Callable[[], Iterator[Times]]] = {"launch": launches, "embedded": runs}
     if mode == "plan":
         write_plans(directory, int(sys.argv[3]))
+    elif mode == "spool":
+        keep_output(directory, sys.argv[3:])
     else:
         serve(servers[mode]())
 
