@@ -25,11 +25,12 @@ class Core:
 
         return embedded.describe(spec)
 
-    def run_foreground(self, spec: Spec) -> Verdict:
-        """Run the job to its end on this process's own stdin, stdout, stderr and signals."""
+    def run_foreground(self, spec: Spec, *, stdin: bool = True) -> Verdict:
+        """Run the job to its end on this process's own stdin (or an empty one), stdout, stderr and
+        signals."""
         from jobsup.supervisor import foreground
 
-        return foreground.run_foreground(spec)
+        return foreground.run_foreground(spec, stdin=stdin)
 
     def examine(self) -> Sequence[Finding]:
         """What this host has of what jobs need."""

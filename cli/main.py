@@ -55,7 +55,7 @@ def _show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
         ctx.exit()
 
 
-@click.group(cls=_Commands, invoke_without_command=True)
+@click.group(cls=_Commands, invoke_without_command=True, context_settings=render.HELP_FLAGS)
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version,
     help="Show the version and exit.",
@@ -93,26 +93,32 @@ def invoke(arguments: Sequence[str], core: Core) -> int:
 
 
 def _usage_hint(error: click.ClickException) -> str | None:
+    if isinstance(error, render.NoSuchFlag) and error.hint:
+        return error.hint
     context = error.ctx if isinstance(error, click.UsageError) else None
     return f"{context.command_path} --help" if context else None
 
 
-def _fill_streams() -> None:
-    """Where a standard stream is closed, the next file would become it: the report of --json, say,
-    and then hold the job's output."""
+def fill_streams() -> None:
+    """Open each standard stream that is closed on /dev/null.
+
+    The next file to be opened would become it: the report of --json would hold the job's output, a
+    pipe of ours would be taken for the caller's stdin. So nothing may be opened before.
+    """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
+    # For a closed one the interpreter has None, which cannot be asked for anything.
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def main() -> NoReturn:
     """The entry point of the installed command."""
-    _fill_streams()
+    fill_streams()
     status = invoke(sys.argv[1:], Core())
     try:
         sys.stdout.flush()
-    except AttributeError:
-        pass  # it is None: the caller had closed it
     except BrokenPipeError:
         # The reader has gone; the interpreter must not find the rest when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())

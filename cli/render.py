@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,28 @@ if TYPE_CHECKING:
     from jobsup.supervisor.verdict import Verdict
 
 
+HELP_FLAGS = {"help_option_names": ["-h", "--help"]}  # a context setting of every command
+
+
+class NoSuchFlag(click.UsageError):
+    """A flag that does not exist, and which one may have been meant."""
+
+    def __init__(self, message: str, ctx: click.Context, hint: str | None) -> None:
+        super().__init__(message, ctx)
+        self.hint = hint
+
+
 def error(message: str, hint: str | None) -> None:
     """What happened and why, and on a line of its own what to do about it."""
-    click.echo(f"jobsup: {message}", err=True)
+    _tell(f"jobsup: {message}")
     if hint:
-        click.echo(f"hint: {hint}", err=True)
+        _tell(f"hint: {hint}")
+
+
+def _tell(line: str) -> None:
+    """A line on stderr. That nobody can read it changes nothing about how a job ended."""
+    with suppress(OSError):
+        click.echo(line, err=True)
 
 
 def flag_name(field: str, value: str | None = None) -> str:
@@ -32,8 +50,10 @@ def verdict(ended: Verdict) -> None:
     lost = ended.output.get("lost_bytes") and ended.output.get("errno") != "EPIPE"
     if ended.cause == "exited" and not lost and (ended.exit_code == 0 or ended.hint is None):
         return
+    if ended.cause == "signaled" and not lost and ended.signal == "SIGPIPE":
+        return  # whoever closed the pipe wanted no more
     hint = f"; try {ended.hint}" if ended.hint else ""
-    click.echo(f"jobsup: {ended.message}{hint}", err=True)
+    _tell(f"jobsup: {ended.message}{hint}")
 
 
 _MARKS = {True: "✓", None: "!", False: "✗"}

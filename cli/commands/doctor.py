@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..core import Core
 
 
-@click.command()
+@click.command(context_settings=render.HELP_FLAGS)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def doctor(core: Core, as_json: bool) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -36,12 +37,14 @@ class FakeCore(Core):
     error: BaseException | None = None
     findings: Sequence[Finding] = ()
     ran: list[Spec] = field(default_factory=list)
+    stdin: bool | None = None
 
     def describe(self, spec: Spec) -> Sequence[str]:
         return ["set the host name", f"execute {os.fsdecode(spec.argv[0])}"]
 
-    def run_foreground(self, spec: Spec) -> Verdict:
+    def run_foreground(self, spec: Spec, *, stdin: bool = True) -> Verdict:
         self.ran.append(spec)
+        self.stdin = stdin
         if self.error is not None:
             raise self.error
         return judge(spec, "id", self.record, {"memory.max": "268435456"})
@@ -138,6 +141,13 @@ def test_an_exit_code_with_a_limit_behind_it_does_not(capsys: pytest.CaptureFixt
     assert "the pids limit 4 was hit 3 times; try --pids 8" in capsys.readouterr().err
 
 
+def test_a_reader_that_has_enough_is_no_news(capsys: pytest.CaptureFixture[str]) -> None:
+    """`jobsup run -- yes | head -1`"""
+    core = FakeCore(ExitRecord(signal.SIGPIPE, EndedBy.NOTHING))
+    assert invoke(["run", "yes"], core) == 141
+    assert capsys.readouterr() == ("", "")
+
+
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["run", "--quiet", "python3"], FakeCore(KILLED)) == 137
     assert capsys.readouterr() == ("", "")
@@ -168,7 +178,15 @@ def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
             "--cgroup: 'pids.max' is already set by --pids",
             "one of the two",
         ),
-        (["run", "--memm", "1G", "ls"], "No such option", "jobsup run --help"),
+        (["run", "--memm", "1G", "ls"], "No such option '--memm'", "did you mean --mem?"),
+        (["run", "--xyzzy", "1G", "ls"], "No such option '--xyzzy'", "jobsup run --help"),
+        (["run", "-m", "1G", "ls"], "No such option '-m'", "did you mean --mem?"),
+        (["run", "--memory=1G", "ls"], "No such option '--memory'", "did you mean --mem?"),
+        (["run", "-v/a:/b", "ls"], "No such option '-v'", "--rw SRC:DST or --ro SRC:DST"),
+        (["run", "--workdir", "/", "ls"], "No such option '--workdir'", "did you mean --cwd?"),
+        (["run", "-e", "A=1", "ls"], "No such option '-e'", "did you mean --env?"),
+        (["run", "--timeout", "5", "ls"], "No such option '--timeout'", "did you mean --time?"),
+        (["run", "-it", "bash"], "No such option '-i'", "a job has no terminal yet"),
         (["frobnicate"], "No such command", "jobsup --help"),
     ],
 )
@@ -250,17 +268,76 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_job_starts(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_job_that_could_not_start_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+REFUSED = [
+    ["true"],  # by the host
+    ["--mem", "1Q", "true"],
+    ["--memm", "1G", "true"],
+    [],
+]
+
+
+@pytest.mark.parametrize("arguments", REFUSED)
+def test_a_job_that_could_not_start_leaves_no_other_jobs_verdict(
+    arguments: list[str], tmp_path: Path
+) -> None:
     target = tmp_path / "verdict.json"
-    target.write_text("old")
-    invoke(["run", "--json", str(target), "true"], FakeCore(error=JobsupError("no")))
-    assert target.read_text() == "old"
+    invoke(["run", "--json", str(target), "true"], FakeCore())
+    assert target.exists()
+    core = FakeCore(error=JobsupError("no"))
+    assert invoke(["run", "--json", str(target), *arguments], core) == 125
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", REFUSED)
+def test_a_command_line_that_is_refused_costs_no_file(arguments: list[str], tmp_path: Path) -> None:
+    """`run --json make all`, where the file's name was forgotten."""
+    target = tmp_path / "make"
+    target.write_text("#!/bin/sh")
+    core = FakeCore(error=JobsupError("no"))
+    assert invoke(["run", "--json", str(target), *arguments], core) == 125
+    assert target.read_text() == "#!/bin/sh"
     assert list(tmp_path.iterdir()) == [target]
 
 
 def test_a_device_is_written_as_it_is() -> None:
     assert invoke(["run", "--json", "/dev/null", "true"], FakeCore()) == 0
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+@pytest.mark.parametrize("form", ["/dev/fd/{}", "/proc/self/fd/{}"])
+def test_a_descriptor_of_the_caller_is_written_as_it_is(form: str) -> None:
+    """What a shell makes of `--json >(wc -c)`."""
+    read_end, write_end = os.pipe()
+    assert invoke(["run", "--json", form.format(write_end), "true"], FakeCore()) == 0
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as pipe:
+        assert json.loads(pipe.read())["status"] == 0
+
+
+def test_a_file_behind_a_descriptor_is_written_where_it_stands(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w+") as log:
+        log.write("before\n")
+        log.flush()
+        assert invoke(["run", "--json", f"/dev/fd/{log.fileno()}", "true"], FakeCore()) == 0
+        before, verdict = (tmp_path / "log").read_text().splitlines()
+    assert (before, json.loads(verdict)["status"]) == ("before", 0)
+
+
+def test_a_descriptor_that_cannot_be_written_is_refused() -> None:
+    core = FakeCore()
+    with Path("/dev/null").open() as null:
+        assert invoke(["run", "--json", f"/dev/fd/{null.fileno()}", "true"], core) == 125
+    assert core.ran == []
+
+
+@pytest.mark.parametrize(("code", "status"), [(0, 125), (3, 3)])
+def test_a_verdict_that_cannot_be_written_is_told_in_a_sentence(
+    code: int, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    core = FakeCore(ExitRecord(code << 8, EndedBy.NOTHING))
+    assert invoke(["run", "--json", "/dev/full", "true"], core) == status
+    told = "jobsup: --json: '/dev/full' could not be written: No space left on device\n"
+    assert capsys.readouterr() == ("", told)
 
 
 def test_a_dash_is_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -334,7 +411,62 @@ def test_doctor_is_content_with_warnings(capsys: pytest.CaptureFixture[str]) -> 
     }  # fmt: skip
 
 
+# ---- the standard streams
+
+
+def child(program: str, redirections: str) -> subprocess.CompletedProcess[str]:
+    """A Python program under a shell's redirections."""
+    command = ["sh", "-c", f'exec "$0" -c "$1" {redirections}', sys.executable, program]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "redirections", [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&-", "<&- 2>&-", "<&- >&- 2>&-"]
+)
+@pytest.mark.parametrize("arguments", [["doctor"], ["--help"], ["run", "--mem", "1Q", "true"]])
+def test_streams_that_are_closed_are_no_error(redirections: str, arguments: list[str]) -> None:
+    program = f"""
+import os, sys
+sys.argv[1:] = {arguments!r}
+from jobsup.cli import main
+from jobsup.cli.core import Core
+class Nothing(Core):
+    def examine(self):
+        assert os.open("/", os.O_RDONLY) > 2, "became a standard stream"
+        return []
+main.Core = Nothing
+main.main()
+"""
+    ended = child(program, redirections)
+    assert ended.returncode == (125 if arguments[0] == "run" else 0), ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_stderr_that_nobody_reads_changes_no_status() -> None:
+    program = "import sys; sys.argv[1:] = ['run']; from jobsup.cli.main import main; main()"
+    assert child(program, "2>/dev/full").returncode == 125
+
+
+def test_without_stdin_the_job_gets_none() -> None:
+    for arguments, stdin in ((["-n"], False), (["--no-stdin"], False), ([], True)):
+        core = FakeCore()
+        assert invoke(["run", *arguments, "true"], core) == 0
+        assert core.stdin is stdin
+
+
 # ---- help, and what it costs
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["doctor"]])
+def test_help_has_a_short_flag_everywhere(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = []
+    for flag in ("-h", "--help"):
+        assert invoke([*command, flag], FakeCore()) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+    assert "-h, --help" in shown[0]
 
 
 def test_help_lists_every_flag_under_a_heading(capsys: pytest.CaptureFixture[str]) -> None:
@@ -372,7 +504,7 @@ import sys
 from jobsup.cli.core import Core
 from jobsup.cli.main import invoke
 class Imports(Core):
-    def run_foreground(self, spec):
+    def run_foreground(self, spec, *, stdin):
         import jobsup.supervisor.foreground
         raise KeyboardInterrupt
 invoke({arguments!r}, Imports())
