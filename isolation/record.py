@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from .shim import constant
+from .steps import Step
 
 _MAGIC, _VERSION = constant("RECORD_MAGIC"), constant("RECORD_VERSION")
 _HEAD = struct.Struct("=6I4i6Q")
@@ -57,13 +58,15 @@ class StepFailure(NamedTuple):
     """A step that failed: its sentence ("mount tmpfs on /tmp") and its errno.
 
     `is_exec` says that every wall stood and the command itself could not be executed;
-    `interpreter` that the file is there and the interpreter it names is not.
+    `interpreter` that the file is there and the interpreter it names is not. `option` is what
+    asked for the step ("cwd"), where something did.
     """
 
     step: str
     errno: int
     is_exec: bool = False
     interpreter: bool = False
+    option: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +104,9 @@ class ExitRecord:
     memory_sample: str | None = None
 
 
-def decode(data: bytes, sentences: Sequence[str], exec_step: int) -> ExitRecord:
-    """An exit record from its bytes; `sentences` describe the steps of the job's plan, of which
-    `exec_step` is the last, the one that executes the command.
+def decode(data: bytes, steps: Sequence[Step] = ()) -> ExitRecord:
+    """An exit record from its bytes; `steps` are those of the job's plan, of which the last one
+    executes the command. Without them a failed step is told by its number.
 
     Raises:
         ValueError: the bytes are not a whole record of this version.
@@ -116,14 +119,7 @@ def decode(data: bytes, sentences: Sequence[str], exec_step: int) -> ExitRecord:
     counters = dict(_sections(data, head.sections))
     sample = counters.pop("memory.stat", None)
     executed = bool(head.flags & constant("RECORD_EXECUTED"))
-    failure = None
-    if head.failed_step >= 0:
-        failure = StepFailure(
-            step=sentences[head.failed_step] if head.failed_step < len(sentences) else "unknown",
-            errno=head.failed_errno,
-            is_exec=head.failed_step == exec_step,
-            interpreter=bool(head.flags & constant("RECORD_INTERPRETER")),
-        )
+    failure = _failure(head, steps) if head.failed_step >= 0 else None
     return ExitRecord(
         wait_status=head.wait_status if executed else None,
         ended_by=EndedBy(head.ended_by),
@@ -137,6 +133,18 @@ def decode(data: bytes, sentences: Sequence[str], exec_step: int) -> ExitRecord:
         output_errno=head.output_errno,
         counters=counters,
         memory_sample=sample,
+    )
+
+
+def _failure(head: _Head, steps: Sequence[Step]) -> StepFailure:
+    known = head.failed_step < len(steps)
+    step = steps[head.failed_step] if known else None
+    return StepFailure(
+        step=step.describe() if step else f"step {head.failed_step}",
+        errno=head.failed_errno,
+        is_exec=known and head.failed_step == len(steps) - 1,
+        interpreter=bool(head.flags & constant("RECORD_INTERPRETER")),
+        option=step.option if step else None,
     )
 
 

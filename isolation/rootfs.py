@@ -276,22 +276,53 @@ def _hidden_resolver(files: Files) -> Bind | None:
 
 
 def _check_visible(files: Files, layout: _Layout, walls: Walls) -> None:
-    """Say before anything starts what would be a bare ENOENT inside."""
+    """Say before anything starts what would be a bare errno inside."""
     if files.root != b"/":
-        return  # what is in a user's own root is known when the init is there
+        _check_root(files.root)
+        return  # what else is in a user's own root is known when the init is there
+    command = walls.program.argv[0], walls.program.candidates[0]
     _require_visible("cwd", files.cwd, layout, "the working directory")
-    if b"/" in walls.program.argv[0] and os.path.exists(walls.program.candidates[0]):
-        _require_visible("command", walls.program.candidates[0], layout, "the command")
+    if not os.path.isdir(_source_of(files.cwd, layout)):
+        raise PathRefused("cwd", files.cwd, "is no directory in the job", hint="--cwd / is one")
+    if b"/" in command[0] and os.path.exists(command[1]):
+        _require_visible("command", command[1], layout, "the command")
+    for grant in files.grants:
+        _require_place(grant, layout, files)
+
+
+def _check_root(root: bytes) -> None:
+    """A user's root needs the directories on which every job has its own."""
+    for tree in _KERNEL_TREES:
+        if not os.path.lexists(root + tree):
+            raise PathRefused(
+                "root",
+                root,
+                f"has no {os.fsdecode(tree)}, where every job has its own",
+                hint="make what is missing of proc, sys, dev and tmp in it",
+            )
+
+
+def _covering(path: bytes, layout: _Layout) -> Bind | Scratch | _Private | None:
+    """What is mounted at `path` or nearest above it, if not the root."""
+    return max(
+        (grant for grant in layout if below(path, grant.target)),
+        key=lambda grant: _depth(grant.target),
+        default=None,
+    )
+
+
+def _source_of(path: bytes, layout: _Layout) -> bytes:
+    """The host's path of what the job sees at `path`; an empty directory of its own is one."""
+    covering = _covering(path, layout)
+    if isinstance(covering, Bind):
+        return moved(path, covering.target, covering.source)
+    return b"/" if covering and covering.target == path else path
 
 
 def _require_visible(field: str, path: bytes, layout: _Layout, what: str) -> None:
     real = os.path.realpath(path)
-    covering = max(
-        (grant for grant in layout if below(real, grant.target)),
-        key=lambda grant: _depth(grant.target),
-        default=None,
-    )
-    if isinstance(covering, _Private):
+    covering = _covering(real, layout)
+    if isinstance(covering, Scratch | _Private) and real != covering.target:
         where = os.fsdecode(covering.target)
         directory = os.fsdecode(path if field == "cwd" else os.path.dirname(path))
         raise PathRefused(
@@ -300,4 +331,22 @@ def _require_visible(field: str, path: bytes, layout: _Layout, what: str) -> Non
             f"{what} lies under {where}, and every job has a {where} of its own",
             hint=f"grant it: --ro {directory} (or --rw {directory})"
             + (", or choose another directory with --cwd" if field == "cwd" else ""),
+        )
+
+
+def _require_place(grant: Bind | Scratch, layout: _Layout, files: Files) -> None:
+    """A mount needs something to be mounted on, which can be made in what is writable only."""
+    above = os.path.dirname(grant.target)
+    covering = _covering(above, layout)
+    if isinstance(covering, Scratch | _Private) or below(grant.target, b"/dev"):
+        return
+    writable = covering.writable if covering else not _root_attributes(files) & READ_ONLY
+    here = moved(grant.target, covering.target, covering.source) if covering else grant.target
+    if not writable and not os.path.lexists(here):
+        field = "tmpfs" if isinstance(grant, Scratch) else "rw" if grant.writable else "ro"
+        raise PathRefused(
+            field,
+            grant.target,
+            "is not there in the job, and its files are read-only, so it cannot be made",
+            hint="choose a directory that is there, or one below /tmp",
         )

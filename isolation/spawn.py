@@ -144,10 +144,9 @@ class Job:
             raise LaunchFailed("the init sent a message of the wrong length")
         if kind == constant("MESSAGE_STARTED"):
             return Started(*struct.unpack("=Q", payload))
-        exec_step = len(self._plan.steps) - 1
-        self._record = decode(payload, (), exec_step)
-        if self._record.failure is not None:  # only then is it worth describing every step
-            self._record = decode(payload, self._plan.describe(), exec_step)
+        self._record = decode(payload)
+        if self._record.failure is not None:  # only then are the steps worth listing
+            self._record = decode(payload, self._plan.steps)
         return self._record
 
     def signal(self, number: int) -> None:

@@ -45,6 +45,7 @@ class Step:
     """
 
     op: ClassVar[int]
+    option: ClassVar[str | None] = None  # what asked for it, where something did: "cwd"
     _fields: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
@@ -112,6 +113,7 @@ class Root(Step):
     source: bytes
     attributes: int
     op: ClassVar[int] = constant("STEP_ROOT")
+    option = "root"
 
     def describe(self) -> str:
         return f"take {_text(self.source)} as the root, {_words(self.attributes)}"
@@ -262,6 +264,7 @@ class Pivot(Step):
 class Hostname(Step):
     name: bytes
     op: ClassVar[int] = constant("STEP_HOSTNAME")
+    option = "hostname"
 
     def describe(self) -> str:
         return f"set the host name to {_text(self.name)}"
@@ -301,6 +304,7 @@ class Session(Step):
 class OomScore(Step):
     value: int
     op: ClassVar[int] = constant("STEP_OOM_SCORE")
+    option = "oom_score_adj"
 
     def describe(self) -> str:
         return f"set oom_score_adj to {self.value}"
@@ -321,6 +325,7 @@ class SetRlimit(Step):
     soft: int
     hard: int
     op: ClassVar[int] = constant("STEP_RLIMIT")
+    option = "rlimit"
 
     def describe(self) -> str:
         soft, hard = ("unlimited" if n == -1 else str(n) for n in (self.soft, self.hard))
@@ -356,6 +361,7 @@ class Bounding(Step):
 class Groups(Step):
     gids: tuple[int, ...]
     op: ClassVar[int] = constant("STEP_GROUPS")
+    option = "groups"
 
     def describe(self) -> str:
         return f"set the supplementary groups to {' '.join(map(str, self.gids)) or 'none'}"
@@ -368,6 +374,7 @@ class User(Step):
     uid: int
     gid: int
     op: ClassVar[int] = constant("STEP_USER")
+    option = "user"
 
     def describe(self) -> str:
         return f"become uid {self.uid}, gid {self.gid}"
@@ -397,6 +404,7 @@ class NoNewPrivs(Step):
 class Cwd(Step):
     path: bytes
     op: ClassVar[int] = constant("STEP_CWD")
+    option = "cwd"
 
     def describe(self) -> str:
         return f"change to {_text(self.path)}"

@@ -202,7 +202,12 @@ def _setup(case: Case) -> Sentences:
     failure = case.record.failure if case.record else None
     if failure is None:
         return f"{case.command} was never executed, and no step of its set-up says why", None
-    return f"{failure.step}: {os.strerror(failure.errno)}", "jobsup doctor"
+    message = f"{failure.step}: {os.strerror(failure.errno)}"
+    if failure.option == "cwd":
+        return message, "--cwd /, or another directory that the job's user may enter"
+    if failure.option is not None:
+        return message, f"another value of --{failure.option.replace('_', '-')}"
+    return message, "jobsup doctor"
 
 
 def _exec(case: Case) -> Sentences:

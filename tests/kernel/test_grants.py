@@ -112,7 +112,8 @@ def test_a_missing_source_is_named_with_its_option(jobs: Jobs, flag: str) -> Non
 def test_a_target_that_cannot_be_made_is_named(jobs: Jobs, outside: Path) -> None:
     """The host's root is not ours to make directories in."""
     job = jobs.run(["true"], ro=[f"{outside}:/no/such"])
-    assert failure(job) == (f"bind {outside} on /no/such (read-only, nosuid, nodev)", "EROFS")
+    assert job.status == 125
+    assert b"--ro: /no/such: is not there in the job" in job.stderr
     assert not Path("/no").exists()
 
 
@@ -241,7 +242,18 @@ def test_a_root_that_is_not_there_is_named(jobs: Jobs) -> None:
 
 
 def test_cwd_must_be_there(jobs: Jobs) -> None:
-    assert failure(jobs.run(["true"], cwd="/no/such")) == ("change to /no/such", "ENOENT")
+    job = jobs.run(["true"], cwd="/no/such")
+    assert job.status == 125
+    assert b"--cwd: /no/such: is no directory in the job" in job.stderr
+
+
+def test_cwd_that_the_jobs_user_may_not_enter_is_told_with_the_remedy(
+    jobs: Jobs, outside: Path
+) -> None:
+    outside.chmod(0o700)
+    job = jobs.run(["true"], cwd=outside, user="nobody")
+    assert failure(job) == (f"change to {outside}", "EACCES")
+    assert b"--cwd /" in job.stderr
     assert failure(jobs.run(["true"], cwd="/etc/passwd")) == ("change to /etc/passwd", "ENOTDIR")
 
 

@@ -68,7 +68,7 @@ def rich() -> Walls:
             rlimits=(Rlimit(7, 10, 20),),
         ),
         identity=Identity(1000, 1000, tuple(range(50)), frozenset({"kill"})),
-        files=Files(grants=(Bind(b"/usr", b"/srv/a"), Scratch(b"/srv/b")), hidden=(b"/var/lib",)),
+        files=Files(grants=(Bind(b"/usr", b"/tmp/a"), Scratch(b"/tmp/b")), hidden=(b"/var/lib",)),
         watch=Watch(1, 2, 3, 4, WhenFull.KILL),
     )
 

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from jobsup.isolation import EndedBy, ExitRecord, StepFailure
 from jobsup.isolation.record import decode
 from jobsup.isolation.shim import constant
+from jobsup.isolation.steps import Cwd, Exec, Pivot
 
 HEAD = struct.Struct("=6I4i6Q")
 EXECUTED = constant("RECORD_EXECUTED")
+PLAN = (Pivot(), Cwd(b"/srv"), Exec((b"/x",), (b"x",), ()))
 
 
 def record(
@@ -29,7 +31,7 @@ def record(
 
 def test_all_that_the_init_knows_is_there() -> None:
     data = record((b"memory.events", b"oom 1\n"), (b"memory.stat", b"anon 5\n"))
-    assert decode(data, ["a"], 0) == ExitRecord(
+    assert decode(data) == ExitRecord(
         wait_status=15,
         ended_by=EndedBy.STOP,
         started_ns=1,
@@ -45,31 +47,31 @@ def test_all_that_the_init_knows_is_there() -> None:
 
 
 def test_a_job_that_was_not_executed_has_no_wait_status() -> None:
-    assert decode(record(flags=0), [], 0).wait_status is None
+    assert decode(record(flags=0)).wait_status is None
 
 
 def test_a_failed_step_is_told_in_its_own_words() -> None:
-    found = decode(record(flags=0, failed=(1, 28)), ["a", "mount tmpfs on /tmp", "exec"], 2)
-    assert found.failure == StepFailure("mount tmpfs on /tmp", 28)
+    found = decode(record(flags=0, failed=(1, 28)), PLAN)
+    assert found.failure == StepFailure("change to /srv", 28, option="cwd")
 
 
 def test_a_failed_exec_is_told_apart() -> None:
     flags = constant("RECORD_INTERPRETER")
-    found = decode(record(flags=flags, failed=(2, 2)), ["a", "b", "execute x"], 2)
+    found = decode(record(flags=flags, failed=(2, 2)), PLAN)
     assert found.failure == StepFailure("execute x", 2, is_exec=True, interpreter=True)
 
 
 @pytest.mark.parametrize("length", [0, 1, HEAD.size - 1, HEAD.size, HEAD.size + 3])
 def test_a_torn_record_is_refused(length: int) -> None:
     with pytest.raises(ValueError, match="record"):
-        decode(record((b"cpu.stat", b"usage_usec 1\n"))[:length], [], 0)
+        decode(record((b"cpu.stat", b"usage_usec 1\n"))[:length])
 
 
 def test_another_version_is_refused() -> None:
     data = bytearray(record())
     data[4] = 99
     with pytest.raises(ValueError, match="version"):
-        decode(bytes(data), [], 0)
+        decode(bytes(data))
 
 
 @given(st.integers(0, 200), st.binary(min_size=1, max_size=4))
@@ -77,4 +79,4 @@ def test_damage_never_gives_more_than_a_refusal(at: int, damage: bytes) -> None:
     data = bytearray(record((b"cpu.stat", b"usage_usec 1\n"), (b"io.stat", b"")))
     data[at : at + len(damage)] = damage
     with contextlib.suppress(ValueError):  # of a text or an enum, too
-        decode(bytes(data), ["a"], 0)
+        decode(bytes(data), PLAN)

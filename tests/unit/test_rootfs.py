@@ -109,15 +109,17 @@ class TestOwnState:
         assert self.masks(state) == [os.fsencode(state)]
 
     def test_under_another_name(self, state: Path) -> None:
-        grant = Bind(os.fsencode(state.parent), b"/srv/x")
-        assert b"/srv/x/state" in self.masks(state, grant)
+        grant = Bind(os.fsencode(state.parent), b"/tmp/x")
+        assert b"/tmp/x/state" in self.masks(state, grant)
 
     def test_behind_a_link(self, state: Path) -> None:
         link = state.parent.parent / "link"
         link.symlink_to(state.parent)
-        assert b"/srv/x/state" in self.masks(state, Bind(os.fsencode(link), b"/srv/x"))
+        assert b"/tmp/x/state" in self.masks(state, Bind(os.fsencode(link), b"/tmp/x"))
 
     def test_in_a_root_of_the_users(self, state: Path) -> None:
+        for name in ("proc", "sys", "dev"):
+            (state.parent / name).mkdir()
         assert self.masks(state, root=os.fsencode(state.parent)) == [b"/state"]
 
     def test_it_cannot_be_granted_itself(self, state: Path) -> None:
@@ -152,3 +154,39 @@ class TestVisible:
     def test_what_is_granted_is_visible(self, tmp_path: Path) -> None:
         here = os.fsencode(tmp_path)
         assert steps(cwd=here, grants=(Bind(here, here),))
+
+    def test_a_directory_of_its_own_may_be_where_it_works(self) -> None:
+        assert steps(cwd=b"/tmp")
+
+    def test_below_an_empty_directory_that_was_asked_for_there_is_nothing(self) -> None:
+        error = refused(cwd=b"/opt/below", grants=(Scratch(b"/opt", 4096),))
+        assert error.field == "cwd"
+
+    @pytest.mark.parametrize("path", [b"/no/such", b"/etc/passwd"])
+    def test_a_working_directory_is_a_directory(self, path: bytes) -> None:
+        assert refused(cwd=path).field == "cwd"
+
+
+class TestPlaces:
+    """A mount needs something to be mounted on; what cannot be made is said before the start."""
+
+    @pytest.mark.parametrize("grant", [Bind(b"/usr", b"/no/such"), Scratch(b"/no/such", 4096)])
+    def test_nothing_is_made_in_read_only_files(self, grant: Bind | Scratch) -> None:
+        error = refused(grants=(grant,))
+        assert (error.field, error.path) == (
+            "tmpfs" if isinstance(grant, Scratch) else "ro",
+            b"/no/such",
+        )
+
+    def test_a_read_only_grant_is_no_place_either(self) -> None:
+        grants = (Bind(b"/etc", b"/srv"), Bind(b"/usr", b"/srv/no-such"))
+        assert refused(grants=grants).path == b"/srv/no-such"
+
+    @pytest.mark.parametrize("target", [b"/tmp/new", b"/run/a/b", b"/dev/shm/x", b"/opt/new"])
+    def test_what_is_writable_gets_what_is_missing(self, target: bytes) -> None:
+        assert steps(grants=(Scratch(b"/opt", 4096), Bind(b"/usr", target)))
+
+    def test_a_root_needs_places_for_what_every_job_has(self, tmp_path: Path) -> None:
+        error = refused(root=os.fsencode(tmp_path))
+        assert error.field == "root"
+        assert "/proc" in error.message
