@@ -148,6 +148,32 @@ def test_kill_everybody_leaves_the_init(jobs: Jobs) -> None:
     assert (job.status, job.cause) == (3, "exited")
 
 
+@pytest.mark.parametrize("options", [{}, {"cap": ["all"]}, {"rw": ["/"], "cap": ["all"]}])
+def test_the_inits_program_cannot_be_written(jobs: Jobs, options: dict[str, Any]) -> None:
+    """Not even by who may trace it: the program behind the link runs, and is no file of the host's
+    (CVE-2019-5736)."""
+    (outcome,) = ask(jobs, "try_paths", "write", "/proc/1/exe", **options).values()
+    assert outcome == ("ETXTBSY" if options else "EACCES")
+    (outcome,) = ask(jobs, "try_paths", "write", "/proc/self/exe").values()
+    assert outcome in ("EROFS", "ETXTBSY")
+
+
+def test_the_init_holds_nothing_that_a_job_could_want(jobs: Jobs) -> None:
+    """As the host sees it: after the pivot it loads nothing from the job's files (CVE-2019-14271),
+    and what is open is the plan, the job's procfs, its cgroup, and what carries its output."""
+    job = jobs.start(["sh", "-c", "echo ready; read line"], stdin=subprocess.PIPE)
+    assert job.line() == "ready"
+    of_init = Path(f"/proc/{job.init}")
+    mapped = {line.split(maxsplit=5)[-1] for line in (of_init / "maps").read_text().splitlines()}
+    files = {name for name in mapped if name.startswith("/")}
+    assert {name.split(" ")[0] for name in files} <= {"/memfd:jobsup-init", "/memfd:jobsup-plan"}
+    links = {os.readlink(link) for link in (of_init / "fd").iterdir()}
+    harmless = ("pipe:[", "socket:[", "anon_inode:", "/memfd:jobsup-", "/sys/fs/cgroup/", "/proc")
+    assert {link for link in links if not link.startswith(harmless)} == set()
+    assert (of_init / "environ").read_bytes() == b""
+    job.stdin.close()
+
+
 # ---- the working directory
 
 

@@ -80,6 +80,19 @@ def test_the_secrets_are_there_to_be_found() -> None:
     assert (STATE / "secret").read_text() == "secret"
 
 
+def test_they_are_roots_alone(jobs: Jobs) -> None:
+    """As the first job of a host makes them."""
+    with place() as directory:
+        fresh = f"for d in /run /var/lib; do mount -t tmpfs none $d; done; umask 0; {DO}"
+        jobs.run(["true"], wrapper=["unshare", "--mount", "sh", "-c", fresh, "sh", str(directory)])
+        found = (directory / "found").read_text().splitlines()
+    assert found == ["root 700 /run/jobsup", "root 700 /var/lib/jobsup"]
+
+
+# The command line, and then what it made.
+DO = 'place=$1; shift; "$@"; stat -c "%U %a %n" /run/jobsup /var/lib/jobsup > $place/found'
+
+
 @pytest.mark.parametrize("grants", GRANTS, ids=str)
 def test_no_grant_reveals_them(jobs: Jobs, grants: dict[str, Any]) -> None:
     assert_out_of_reach(jobs, **grants)
