@@ -16,6 +16,7 @@ from .hierarchy import find_mount, open_hierarchy, sweep
 from .identity import CAPABILITIES, DEFAULT_ROOT_CAPABILITIES, RLIMITS, all_rlimits
 from .plan import compile_plan
 from .probe import Finding, examine
+from .protection import settle
 from .record import EndedBy, ExitRecord, StepFailure
 from .spawn import Job, Started, Streams, launch
 from .walls import (
@@ -68,5 +69,6 @@ __all__ = [
     "find_mount",
     "launch",
     "open_hierarchy",
+    "settle",
     "sweep",
 ]

@@ -300,7 +300,7 @@ def sweep(hierarchy: Hierarchy) -> list[str]:
     """Remove leaves that neither an init nor a starter holds; the names of those removed."""
     removed = []
     # Makers of leaves share this lock until their leaf is locked, so none is seen half made.
-    with _locked(hierarchy.jobs, fcntl.LOCK_EX):
+    with locked(hierarchy.jobs, fcntl.LOCK_EX):
         for entry in os.scandir(hierarchy.jobs):
             if entry.is_dir() and _abandoned(entry.path):
                 with suppress(OSError):  # a zombie's last moments: the next sweep has it
@@ -323,7 +323,7 @@ def _abandoned(leaf: str) -> bool:
     return True
 
 
-class _locked:
+class locked:
     """flock(2) on a directory for the length of a with block."""
 
     def __init__(self, directory: str, how: int) -> None:
@@ -344,7 +344,7 @@ def make_leaf(hierarchy: Hierarchy, name: str) -> int:
     Raises:
         OSError: as mkdir(2) gives it.
     """
-    with _locked(hierarchy.jobs, fcntl.LOCK_SH) as jobs:
+    with locked(hierarchy.jobs, fcntl.LOCK_SH) as jobs:
         os.mkdir(name, 0o755, dir_fd=jobs)
         leaf = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=jobs)
         fcntl.flock(leaf, fcntl.LOCK_EX)

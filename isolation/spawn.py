@@ -18,7 +18,7 @@ from contextlib import ExitStack, suppress
 from functools import cache
 from typing import NamedTuple
 
-from . import devices, hierarchy
+from . import devices, hierarchy, protection
 from .cgroup import Leaf
 from .errors import HostNotSupported, LaunchFailed
 from .plan import Plan, compile_plan
@@ -209,6 +209,8 @@ def launch(
         on_failure.callback(leaf.close)
         on_failure.callback(leaf.clear)
         in_force = leaf.apply(knobs)
+        if protected := [file for file in protection.FILES if file in in_force]:
+            protection.extend(place, protected)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         on_failure.callback(ours.close)
         always.callback(theirs.close)

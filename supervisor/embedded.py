@@ -13,7 +13,17 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from jobsup.isolation import Job, JobsupError, Streams, Walls, compile_plan, launch, sweep
+from jobsup.isolation import (
+    Job,
+    JobsupError,
+    Streams,
+    Walls,
+    compile_plan,
+    launch,
+    open_hierarchy,
+    settle,
+    sweep,
+)
 
 from .conversation import Party, converse
 from .spec import Spec
@@ -105,8 +115,9 @@ def _watched(walls: Walls) -> list[str]:
 
 
 def clear_stale() -> None:
-    """Remove leaves whose init and starter were both killed. Failing at it harms no job."""
-    from jobsup.isolation import open_hierarchy
-
+    """Remove leaves whose init and starter were both killed, and what ended jobs asked of the
+    groups above them. Failing at it harms no job."""
     with suppress(OSError, JobsupError):
-        sweep(open_hierarchy())
+        place = open_hierarchy()
+        sweep(place)
+        settle(place)

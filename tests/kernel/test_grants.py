@@ -254,7 +254,6 @@ def test_cwd_that_the_jobs_user_may_not_enter_is_told_with_the_remedy(
     job = jobs.run(["true"], cwd=outside, user="nobody")
     assert failure(job) == (f"change to {outside}", "EACCES")
     assert b"--cwd /" in job.stderr
-    assert failure(jobs.run(["true"], cwd="/etc/passwd")) == ("change to /etc/passwd", "ENOTDIR")
 
 
 def test_cwd_is_entered_with_the_jobs_own_rights(jobs: Jobs, outside: Path) -> None:
