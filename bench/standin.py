@@ -56,7 +56,7 @@ def install(out_dir: Path) -> None:
     sys.modules[name] = importlib.util.module_from_spec(spec)
     loader.exec_module(sys.modules[name])
 
-    from jobsup.isolation import hierarchy, keeper, spawn
+    from jobsup.isolation import controllers, hierarchy, keeper, spawn
 
     make_leaf = hierarchy.make_leaf
 
@@ -66,7 +66,8 @@ def install(out_dir: Path) -> None:
             os.close(os.open(knob, os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=descriptor))
         return descriptor
 
-    hierarchy.find_mount = lambda: str(out_dir / "cgroup")  # type: ignore[assignment]
+    for module in (controllers, hierarchy):
+        setattr(module, "find_mount", lambda: str(out_dir / "cgroup"))  # noqa: B010
     hierarchy.make_leaf = make_leaf_with_knobs
     keeper.on_systemd = lambda: False
     spawn._INIT = str(out_dir / "_init")

@@ -4,6 +4,7 @@ Isolation knows Linux; it knows no jobs over time, users' wishes, JSON or loggin
 Walls and Limits into a running init and one handle; the handle ends in an ExitRecord of facts.
 """
 
+from .controllers import find_mount
 from .errors import (
     HostNotSupported,
     JobsupError,
@@ -12,7 +13,7 @@ from .errors import (
     PathRefused,
     errno_name,
 )
-from .hierarchy import find_mount, open_hierarchy, sweep
+from .hierarchy import open_hierarchy, sweep
 from .identity import CAPABILITIES, DEFAULT_ROOT_CAPABILITIES, RLIMITS, all_rlimits
 from .plan import compile_plan
 from .probe import Finding, examine

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable
 
 from . import hierarchy as tree
+from .controllers import CONTROLLERS, missing_reason
 from .errors import LimitNotEnforceable, errno_name
 from .hierarchy import Hierarchy
 from .walls import Knob
@@ -95,11 +96,8 @@ class Leaf:
 
     def _no_file(self, knob: Knob, error: OSError) -> LimitNotEnforceable:
         controller = knob.file.partition(".")[0]
-        if (
-            controller in tree.CONTROLLERS
-            and controller not in self.read("cgroup.controllers").split()
-        ):
-            cause, hint = tree.missing_reason(frozenset({controller}))
+        if controller in CONTROLLERS and controller not in self.read("cgroup.controllers").split():
+            cause, hint = missing_reason(frozenset({controller}))
             return LimitNotEnforceable(knob.file, cause, hint=hint)
         return LimitNotEnforceable(
             knob.file,

@@ -18,7 +18,7 @@ from contextlib import ExitStack, suppress
 from functools import cache
 from typing import NamedTuple
 
-from . import devices, hierarchy, protection
+from . import controllers, devices, hierarchy, protection
 from .cgroup import Leaf
 from .errors import HostNotSupported, LaunchFailed
 from .plan import Plan, compile_plan
@@ -253,4 +253,4 @@ def _require_host(knobs: Sequence[Knob]) -> None:
         raise HostNotSupported(
             "only root can build a job's walls", hint="run it with sudo, or as root"
         )
-    hierarchy.require(knob.file for knob in knobs)
+    controllers.require(knob.file for knob in knobs)

@@ -17,9 +17,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from .. import hierarchy, keeper
+from .. import controllers, hierarchy, keeper
+from ..controllers import CONTROLLERS, UNIFIED
 from ..errors import HostNotSupported
-from ..hierarchy import CONTROLLERS, UNIFIED, Hierarchy
+from ..hierarchy import Hierarchy
 from .finding import Finding, failed, needed
 
 # What a controller is for, and whether every job is limited by it.
@@ -60,14 +61,14 @@ class Place:
 
     def _has_controller(self, name: str) -> bool:
         assert self.trial is not None
-        return name not in CONTROLLERS or name in hierarchy.available(self.trial)
+        return name not in CONTROLLERS or name in controllers.available(self.trial)
 
 
 @contextmanager
 def look() -> Iterator[Place]:
     """The place, with a trial group where one may be made; it is gone afterwards."""
     try:
-        mount = hierarchy.find_mount()
+        mount = controllers.find_mount()
     except HostNotSupported:
         yield Place(None)
         return
@@ -119,7 +120,7 @@ def _remove(group: str) -> None:
 
 def _version_one_rules() -> bool:
     """No job can run, so nothing is to be made, not even for a moment."""
-    return "pids" in hierarchy.v1_controllers()
+    return "pids" in controllers.v1_controllers()
 
 
 @contextmanager
@@ -162,11 +163,11 @@ def _mounted(place: Place) -> Finding:
 
 def _offered() -> bool:
     """Nobody else holds what a mount of it would give."""
-    return not hierarchy.v1_controllers() and not os.path.ismount("/sys/fs/cgroup")
+    return not controllers.v1_controllers() and not os.path.ismount("/sys/fs/cgroup")
 
 
 def _version_one() -> Finding:
-    held = hierarchy.v1_controllers()
+    held = controllers.v1_controllers()
     if held:
         ok = needed("pids" in held)
         return Finding("cgroup v1", ok, f"holds {', '.join(sorted(held))}", UNIFIED)
@@ -176,15 +177,15 @@ def _version_one() -> Finding:
 def _controller(name: str, place: Place) -> Finding:
     title, use = f"controller {name}", f"needed by {_USES[name]}"
     missing = needed(name == "pids")
-    if place.mount is None and name not in hierarchy.v1_controllers():
+    if place.mount is None and name not in controllers.v1_controllers():
         return Finding(title, missing, f"no cgroup v2 ({use})", "first: cgroup v2, above")
-    if place.mount is None or name not in hierarchy.available(place.mount):
-        cause, remedy = hierarchy.why_missing(name)
+    if place.mount is None or name not in controllers.available(place.mount):
+        cause, remedy = controllers.why_missing(name)
         return Finding(title, missing, f"{cause} it ({use})", remedy)
     directory = place.parent or place.mount
     with open(f"{directory}/cgroup.subtree_control", encoding="ascii") as file:
         enabled = name in file.read().split()
-    if not enabled and (blocked := hierarchy.obstacle(place.mount)):
+    if not enabled and (blocked := controllers.obstacle(place.mount)):
         return Finding(title, missing, f"cannot be enabled: {blocked[0]} ({use})", blocked[1])
     return Finding(title, True, "enabled for jobs" if enabled else "there, enabled on first use")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobsup.isolation import LimitNotEnforceable, examine, hierarchy
+from jobsup.isolation import LimitNotEnforceable, controllers, examine
 from jobsup.isolation.probe import cgroups, trials, tried
 from jobsup.isolation.probe.finding import failed
 
@@ -21,8 +21,8 @@ def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of a cgroup v2 mount that offers cpu and io; v1 holds memory and pids, and the
     kernel has no cpuset."""
     listed = {"cpu": (0, True), "io": (0, True), "memory": (4, True), "pids": (8, True)}
-    monkeypatch.setattr(hierarchy, "find_mount", lambda: str(tmp_path))
-    monkeypatch.setattr(hierarchy, "_subsystems", lambda: listed)
+    monkeypatch.setattr(controllers, "find_mount", lambda: str(tmp_path))
+    monkeypatch.setattr(controllers, "_subsystems", lambda: listed)
     file = tmp_path / "cgroup.controllers"
     file.write_text("cpu io\n")
     return file
@@ -30,7 +30,7 @@ def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def refusal(*files: str) -> LimitNotEnforceable:
     with pytest.raises(LimitNotEnforceable) as caught:
-        hierarchy.require(files)
+        controllers.require(files)
     return caught.value
 
 
@@ -53,36 +53,36 @@ def test_a_refusal_tells_each_cause_and_its_remedy() -> None:
     assert error.cause == (
         "this kernel does not have the controller cpuset; cgroup v1 holds the controller pids"
     )
-    assert error.hint == f"use a kernel with CONFIG_CPUSETS=y; {hierarchy.UNIFIED}"
+    assert error.hint == f"use a kernel with CONFIG_CPUSETS=y; {controllers.UNIFIED}"
 
 
 def test_nothing_is_refused_where_nothing_is_missing(offered: Path) -> None:
-    hierarchy.require(["cpu.max", "cgroup.freeze", "misc.max"])
+    controllers.require(["cpu.max", "cgroup.freeze", "misc.max"])
     offered.write_text("cpu io memory pids")
-    hierarchy.require(["memory.max", "pids.max"])
+    controllers.require(["memory.max", "pids.max"])
 
 
 @pytest.mark.usefixtures("offered")
 def test_a_controller_that_is_there_and_not_given_is_told_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hierarchy, "_subsystems", lambda: {"memory": (0, True)})
+    monkeypatch.setattr(controllers, "_subsystems", lambda: {"memory": (0, True)})
     assert "is not given the controller memory" in refusal("memory.max").cause
-    monkeypatch.setattr(hierarchy, "_subsystems", lambda: {"memory": (0, False)})
+    monkeypatch.setattr(controllers, "_subsystems", lambda: {"memory": (0, False)})
     assert "booted without the controller memory" in refusal("memory.max").cause
 
 
 def test_what_keeps_a_group_from_giving_controllers(tmp_path: Path) -> None:
-    assert hierarchy.obstacle(str(tmp_path)) is None  # the root of all has no cgroup.type
+    assert controllers.obstacle(str(tmp_path)) is None  # the root of all has no cgroup.type
     (tmp_path / "cgroup.procs").write_text("")
     (tmp_path / "cgroup.type").write_text("domain\n")
-    assert hierarchy.obstacle(str(tmp_path)) is None
+    assert controllers.obstacle(str(tmp_path)) is None
     (tmp_path / "cgroup.procs").write_text("1\n")
-    cause, remedy = hierarchy.obstacle(str(tmp_path)) or ("", "")
+    cause, remedy = controllers.obstacle(str(tmp_path)) or ("", "")
     assert cause == f"the cgroup {tmp_path} has processes of its own"
     assert f"mkdir {tmp_path}/init" in remedy
     (tmp_path / "cgroup.type").write_text("domain threaded\n")
-    assert (hierarchy.obstacle(str(tmp_path)) or ("",))[0].endswith("is domain threaded")
+    assert (controllers.obstacle(str(tmp_path)) or ("",))[0].endswith("is domain threaded")
 
 
 # ---- findings
