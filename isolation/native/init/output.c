@@ -86,6 +86,9 @@ int output_open(const struct plan_head *head, int ends[3])
 		stream->id = i == 0 ? INDEX_STDOUT : INDEX_STDERR;
 		stream->buffer = buffers[i];
 		stream->source = pipes[0];
+		/* A third more bytes a second than with 64 KiB; who fills it is charged for it. */
+		if (kept)
+			(void)fcntl(pipes[0], F_SETPIPE_SZ, CHUNK);
 		ends[i + 1] = pipes[1];
 		if (kept)
 			stream->sink = open_kept(i == 0 ? "stdout" : "stderr");
