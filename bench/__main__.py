@@ -26,7 +26,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=75, help="for all parts together (75)")
     parser.add_argument("--rounds", type=int, default=1000, help="at most so many (1000)")
     parser.add_argument("--clients", type=int, default=4, help="launchers at once (4)")
-    parser.add_argument("--mebibytes", type=int, default=128, help="of output (128)")
+    parser.add_argument("--mebibytes", type=int, default=64, help="of output (64)")
     parser.add_argument("--no-peers", action="store_true", help="ours and the floor only")
     parser.add_argument(
         "--stand-in",
@@ -82,7 +82,7 @@ def main() -> None:
                 case "rate":
                     launches.measure_rate(shop, makers, arguments.clients, 1.5 * share)
                 case "output":
-                    output.measure_output(shop, arguments.mebibytes, 20, share)
+                    output.measure_output(shop, arguments.mebibytes, 20, 1.5 * share)
                 case "stages":
                     parts.measure_stages()
                 case "imports":

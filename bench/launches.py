@@ -19,6 +19,8 @@ from . import floor, peers
 from .report import number, percentile, table
 
 PLAIN, FLOOR, LIBRARY, RUN, CLI = "fork + exec", "floor (C)", "launch", "jobsup.run", "jobsup run"
+SLOW = 4
+SHARES = (0.5, 0.9, 0.99)
 Servers = dict[str, floor.Server]
 Maker = Callable[[int], floor.Server]  # of the n-th server of a contestant
 
@@ -104,14 +106,16 @@ def begin(
 def interleave(
     servers: Servers, rounds: int, deadline: float, clear: Callable[[], None]
 ) -> dict[str, list[floor.Sample]]:
-    """So many launches of each, fewer when `deadline` (time.monotonic) comes first."""
+    """So many launches of each, fewer when `deadline` (time.monotonic) comes first. Who takes more
+    than SLOW times the floor is asked in each SLOW-th round only, or the others had few."""
     samples: dict[str, list[floor.Sample]] = {name: [] for name in servers}
     order = list(servers)
-    for _ in range(rounds):
+    for turn in range(rounds):
         random.shuffle(order)
         for name in order:
-            servers[name].ask(1)
-            samples[name] += servers[name].answer(1)
+            if turn % SLOW == 0 or samples[name][0].ended < SLOW * samples[FLOOR][0].ended:
+                servers[name].ask(1)
+                samples[name] += servers[name].answer(1)
         clear()
         if time.monotonic() > deadline:
             break
@@ -133,24 +137,23 @@ def measure_latency(shop: Workshop, makers: dict[str, Maker], rounds: int, secon
         server.close()
     base = percentile([sample.ended for sample in samples[FLOOR]], 0.5)
     plain = percentile([sample.ended for sample in samples[PLAIN]], 0.5)
-    head = ["", "p50 ms", "p90", "p99", "CPU ms", "× floor", "× plain"]
+    head = ["", "n", "p50 ms", "p90", "p99", "CPU ms", "× floor", "× plain"]
     rows = [
-        [name, *_row([sample.ended for sample in taken], taken, base, plain)]
+        [name, str(len(taken)), *_row([sample.ended for sample in taken], taken, base, plain)]
         for name, taken in samples.items()
     ]
-    table(f"start → finished, {len(samples[FLOOR])} rounds, interleaved", head, rows)
-    told = {
+    table("start → finished, interleaved", head, rows)
+    executed = {
         name: [sample.executed for sample in taken if sample.executed is not None]
         for name, taken in samples.items()
     }
-    told = {name: values for name, values in told.items() if values}
-    base = percentile(told[FLOOR], 0.5)
+    base = percentile(executed[FLOOR], 0.5)
     rows = [
-        [name, *(number(percentile(v, p) / 1000) for p in (0.5, 0.9, 0.99)), "",
-         number(percentile(v, 0.5) / base), number(percentile(v, 0.5) / plain)]
-        for name, v in told.items()
+        [name, str(len(values)), *(number(percentile(values, p) / 1000) for p in SHARES), "",
+         number(percentile(values, 0.5) / base), number(percentile(values, 0.5) / plain)]
+        for name, values in executed.items() if values
     ]  # fmt: skip
-    table("start → command executed", head[:4] + [""] + head[5:], rows)
+    table("start → command executed", [*head[:5], "", *head[6:]], rows)
     for name, why in absent.items():
         print(f"  {name}: {why}")
 
@@ -158,7 +161,7 @@ def measure_latency(shop: Workshop, makers: dict[str, Maker], rounds: int, secon
 def _row(values: list[float], samples: list[floor.Sample], base: float, plain: float) -> list[str]:
     middle = percentile(values, 0.5)
     cpu = sum(sample.cpu for sample in samples) / len(samples)
-    shares = [number(percentile(values, p) / 1000) for p in (0.5, 0.9, 0.99)]
+    shares = [number(percentile(values, p) / 1000) for p in SHARES]
     return [*shares, number(cpu / 1000), number(middle / base), number(middle / plain)]
 
 

@@ -8,6 +8,7 @@ writer into floor.c's read and write, and into cat.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -20,29 +21,26 @@ from .report import number, percentile, table
 MIB = 1 << 20
 
 
-def _through(writer: list[str], reader: list[str], out: Path | None = None) -> float:
-    """Seconds that `writer | reader [> out]` took to write."""
-    target = open(out, "wb") if out else None  # noqa: SIM115 - closed below
-    first = subprocess.Popen(writer, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    second = subprocess.Popen(reader, stdin=first.stdout, stdout=target)
-    assert first.stdout is not None
-    assert first.stderr is not None
-    first.stdout.close()
-    told = first.stderr.read()
-    if second.wait() or first.wait():
-        raise RuntimeError(f"{writer} | {reader}: {told.decode()}")
-    if target:
-        target.close()
-    return int(told) / 1e9
-
-
-def _into(writer: list[str], out: Path) -> float:
-    """Seconds that `writer > out` took to write."""
+def _through(*commands: list[str], out: str = os.devnull) -> float:
+    """Seconds that the first of `first | … | last > out` took to write."""
     with open(out, "wb") as target:
-        done = subprocess.run(
-            writer, stdin=subprocess.DEVNULL, stdout=target, stderr=subprocess.PIPE, check=True
-        )
-    return int(done.stderr) / 1e9
+        processes: list[subprocess.Popen[bytes]] = []
+        for command in commands:
+            process = subprocess.Popen(
+                command,
+                stdin=processes[-1].stdout if processes else subprocess.DEVNULL,
+                stdout=target if command is commands[-1] else subprocess.PIPE,
+                stderr=None if processes else subprocess.PIPE,
+            )
+            if processes and (pipe := processes[-1].stdout):
+                pipe.close()
+            processes.append(process)
+    assert processes[0].stderr is not None
+    told = processes[0].stderr.read()
+    statuses = [process.wait() for process in processes]  # each, also after a failure
+    if any(statuses):
+        raise RuntimeError(f"{commands}: {told.decode()}")
+    return int(told) / 1e9
 
 
 def _kept(shop: Workshop, writer: list[str]) -> float:
@@ -56,13 +54,14 @@ def measure_output(shop: Workshop, mebibytes: int, rounds: int, seconds: float) 
     size = str(mebibytes * MIB)
     write, copy = [str(shop.floor), "write", size], [str(shop.floor), "copy"]
     job = [*shop.command, "run", "--quiet", "--cwd", "/", "--ro", str(shop.floor), "--", *write]
-    file = shop.directory / "output"
+    file = str(shop.directory / "output")
     ways: dict[str, Callable[[], float]] = {
         "to a reader: C → C": lambda: _through(write, copy),
+        "to a reader: C → cat → C": lambda: _through(write, ["cat"], copy),
         "to a reader: job → init → C": lambda: _through(job, copy),
-        "to a file: C → C → file": lambda: _through(write, [*copy, str(file)]),
-        "to a file: C → cat → file": lambda: _through(write, ["cat"], file),
-        "to a file: job → init → file": lambda: _into(job, file),
+        "to a file: C → C → file": lambda: _through(write, [*copy, file]),
+        "to a file: C → cat → file": lambda: _through(write, ["cat"], out=file),
+        "to a file: job → init → file": lambda: _through(job, out=file),
         "to a file: job → init → spool": lambda: _kept(shop, write),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
@@ -70,7 +69,7 @@ def measure_output(shop: Workshop, mebibytes: int, rounds: int, seconds: float) 
     for _ in range(rounds):
         for name, run in ways.items():
             times[name].append(run())
-            file.unlink(missing_ok=True)
+            Path(file).unlink(missing_ok=True)
         if time.monotonic() > deadline:
             break
     middle = {name: percentile(values, 0.5) for name, values in times.items()}

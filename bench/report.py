@@ -20,7 +20,7 @@ def number(value: float | None) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], width: int = 34) -> None:
+def table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], width: int = 30) -> None:
     """Print a table: the first column to the left, the others to the right."""
     print(f"\n{title}")
     for row in [head, *rows]:
