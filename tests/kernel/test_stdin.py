@@ -9,6 +9,7 @@ import random
 import select
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -99,13 +100,25 @@ def test_a_job_that_takes_no_more_than_it_wants_ends_well(jobs: Jobs, script: st
     assert (ended.status, ended.stderr) == (0, b"")
 
 
-def test_a_job_that_closes_its_stdin_is_noticed_while_ours_is_silent(jobs: Jobs) -> None:
-    """Nobody may go on to fill a pipe that nobody reads: who writes to us is told."""
-    running = jobs.start(["sh", "-c", "exec <&-; echo closed; sleep 1000"], stdin=subprocess.PIPE)
-    assert running.line() == "closed"
-    running.stdin.write(b"x")  # into our pipe, which has room: nothing comes of it
+@pytest.mark.parametrize("stdin", ["<&-", ""], ids=["closed", "open"])
+def test_whoever_waits_for_a_silent_job_and_a_silent_stdin_uses_no_processor(
+    jobs: Jobs, stdin: str
+) -> None:
+    """Also when the job has closed its end, which poll(2) tells again and again."""
+    script = f"exec {stdin}; echo ready; sleep 1000"
+    running = jobs.start(["sh", "-c", script], stdin=subprocess.PIPE)
+    assert running.line() == "ready"
+    before = _cpu_ticks(running.process.pid) + _cpu_ticks(running.init)
+    time.sleep(1)
+    used = _cpu_ticks(running.process.pid) + _cpu_ticks(running.init) - before
+    assert used <= os.sysconf("SC_CLK_TCK") // 10
     running.process.terminate()
     assert running.process.wait(PATIENCE) == 143
+
+
+def _cpu_ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
 def test_a_job_that_does_not_read_holds_up_who_writes(jobs: Jobs) -> None:
