@@ -190,6 +190,5 @@ def test_a_working_directory_cannot_lead_through_an_open_descriptor(
     link = outside / "link"
     link.symlink_to(place_of_link)
     job = jobs.run(["pwd", "-P"], cwd=link, wrapper=["sh", "-c", 'exec 2>&1 9</; exec "$@"', "sh"])
-    assert job.status == 125
-    assert job.cause == "setup"
-    assert job.verdict["setup_failure"]["step"] == f"change to {link}"
+    assert job.status == 125, "refused before the start, or by the step that enters it"
+    assert str(link).encode() in job.stdout + job.stderr

@@ -68,7 +68,7 @@ def test_every_end(script: str, options: dict[str, Any], cause: str) -> None:
 
 def test_what_cannot_start() -> None:
     assert run_here(["no-such-command"])[0].cause == "exec"
-    assert run_here(["true"], cwd="/no/such")[0].cause == "setup"
+    assert run_here(["true"], cwd="/root", user="nobody")[0].cause == "setup"
 
 
 def test_with_everything_granted() -> None:
