@@ -23,7 +23,7 @@ PARTS = ("latency", "rate", "output", "stages", "imports", "calls", "idle")
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all")
-    parser.add_argument("--seconds", type=float, default=75, help="for all parts together (75)")
+    parser.add_argument("--seconds", type=float, default=60, help="for what is timed (60)")
     parser.add_argument("--rounds", type=int, default=1000, help="at most so many (1000)")
     parser.add_argument("--clients", type=int, default=4, help="launchers at once (4)")
     parser.add_argument("--mebibytes", type=int, default=64, help="of output (64)")
