@@ -58,7 +58,8 @@ _RUN_SIZE = 64 * MIB
 _MASKED_PROC = (
     "acpi asound interrupts kcore keys latency_stats sched_debug scsi timer_list timer_stats"
 ).split()
-_SEALED_PROC = "bus fs irq sys sysrq-trigger".split()
+# 1 is the init, which a job of root's could otherwise offer to the OOM killer (oom_score_adj).
+_SEALED_PROC = "1 bus fs irq sys sysrq-trigger".split()
 _MASKED_SYS = "firmware fs/selinux devices/virtual/powercap".split()
 _CPUS = "/sys/devices/system/cpu"
 

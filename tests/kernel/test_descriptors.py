@@ -125,7 +125,7 @@ def test_the_init_cannot_be_read_traced_or_robbed(jobs: Jobs, options: dict[str,
     whoever may write /proc/1/exe (CVE-2019-5736)."""
     outcomes = ask(jobs, "rob_init", **options)
     absent = {"read /proc/1/stack", "read /proc/1/syscall"}  # as the kernel is configured
-    refused = {"EPERM", "EACCES"}
+    refused = {"EPERM", "EACCES", "EROFS"}
     wrong = {
         what: how
         for what, how in outcomes.items()
@@ -141,6 +141,14 @@ def test_the_init_lives_and_reports_whatever_signal_it_is_sent(jobs: Jobs, user:
         assert (job.status, job.cause) == (7, "exited"), job.stderr
     else:
         assert b"PermissionError" in job.stderr
+
+
+def test_the_init_cannot_be_offered_to_the_oom_killer(jobs: Jobs) -> None:
+    script = "cat /proc/1/comm; echo 1000 > /proc/1/oom_score_adj || exit 5"
+    job = jobs.run(["sh", "-c", script])
+    assert job.status == 5
+    assert job.stdout == b"jobsup-init\n"
+    assert b"Read-only file system" in job.stderr
 
 
 def test_kill_everybody_leaves_the_init(jobs: Jobs) -> None:

@@ -147,7 +147,7 @@ def test_output_beyond_the_cap_is_dropped_and_counted() -> None:
     verdict, stdout, stderr = run_here(_flood(300_000, 50), output_max=200_000)
     assert (verdict.cause, verdict.exit_code) == ("exited", 3)
     assert (len(stdout), len(stderr)) == (200_000, 0)
-    expected = {"stdout_bytes": 200_000, "stderr_bytes": 0, "lost_bytes": 100_050}
+    expected = {"stdout_bytes": 200_000, "stderr_bytes": 0, "lost_bytes": 100_050, "errno": None}
     assert verdict.output == expected
 
 
@@ -194,7 +194,12 @@ def test_the_verdict_tells_what_the_job_used(jobs: Jobs, tmp_path: Path) -> None
     verdict = ended.verdict
     assert verdict["argv"] == ["sh", "-c", script]
     assert verdict["user"] == "root"
-    assert verdict["output"] == {"stdout_bytes": 5000, "stderr_bytes": 5, "lost_bytes": 0}
+    assert verdict["output"] == {
+        "stdout_bytes": 5000,
+        "stderr_bytes": 5,
+        "lost_bytes": 0,
+        "errno": None,
+    }
     usage = verdict["usage"]
     assert 3 << 20 <= usage["memory_peak"] <= 64 << 20
     assert usage["pids_peak"] == 2

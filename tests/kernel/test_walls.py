@@ -23,7 +23,7 @@ MASKED = [
     ),
     *(f"/sys/{name}" for name in "firmware fs/selinux devices/virtual/powercap".split()),
 ]
-READ_ONLY = "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger".split()
+READ_ONLY = "/proc/1 /proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger".split()
 PRIVATE = "/tmp /var/tmp /run /dev/shm".split()
 OWN = {"/", "/proc", "/sys", "/sys/fs/cgroup", "/dev", "/dev/pts", "/dev/mqueue", *PRIVATE}
 
