@@ -400,6 +400,8 @@ static int finish(void)
 	init.draining = true;
 	while (!output_ended() && !init.abandoned)
 		wait_events();
+	if (!output_ended())
+		output_give_up();
 	struct output_totals totals = output_close();
 	record_head.stdout_bytes = totals.stdout_bytes;
 	record_head.stderr_bytes = totals.stderr_bytes;

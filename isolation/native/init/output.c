@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -37,6 +38,7 @@ static struct {
 	_Atomic int running;
 	_Atomic int error; /* errno of the first sink that failed, the reader's going included */
 	atomic_bool over;
+	atomic_bool given_up; /* what has not been taken yet is lost */
 } output = {.index = -1, .last_call = -1};
 
 static int open_kept(const char *name)
@@ -143,10 +145,10 @@ static int write_all(int fd, const char *bytes, size_t length, uint64_t *deliver
 {
 	while (length > 0) {
 		ssize_t wrote = write(fd, bytes, length);
-		if (wrote < 0 && errno == EAGAIN) {
+		if (wrote < 0 && errno == EAGAIN)
 			(void)poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, -1);
+		if (wrote < 0 && (errno == EAGAIN || errno == EINTR) && !atomic_load(&output.given_up))
 			continue;
-		}
 		if (wrote < 0)
 			return -1;
 		*delivered += (uint64_t)wrote;
@@ -183,6 +185,8 @@ static int deliver(struct stream *stream, size_t length)
 			(void)poll(&(struct pollfd){.fd = stream->sink, .events = POLLOUT}, 1, -1);
 			return 0;
 		}
+		if (errno == EINTR)
+			return 0;
 		if (errno != EINVAL)
 			return -1;
 		stream->splices = false; /* a terminal, or a file opened to append */
@@ -248,7 +252,7 @@ static bool pass_on(struct stream *stream)
 	/* What was granted and not read yet counts again next time. */
 	if (output.cap != UINT64_MAX)
 		atomic_fetch_sub(&output.accepted, granted - (stream->bytes + stream->lost - before));
-	if (result != 0)
+	if (result != 0 && !atomic_load(&output.given_up))
 		sink_failed(stream, error);
 	return stream->source >= 0;
 }
@@ -270,7 +274,8 @@ static void *run_stream(void *argument)
 	do {
 		if (poll(events, 2, -1) < 0 && errno != EINTR)
 			break;
-	} while (events[0].revents == 0 ? events[1].revents == 0 : pass_on(stream));
+	} while (!atomic_load(&output.given_up) &&
+	         (events[0].revents == 0 ? events[1].revents == 0 : pass_on(stream)));
 
 	if (stream->source >= 0) {
 		if (available(stream) > 0) { /* FULL_BLOCK: it stays in the pipe while the job lives */
@@ -310,6 +315,27 @@ void output_last_call(void)
 {
 	uint64_t one = 1;
 	(void)!write(output.last_call, &one, sizeof one);
+}
+
+static void interrupted(int number)
+{
+	(void)number;
+}
+
+/* A thread that sleeps in splice or write has moved bytes that only it can count, so it is woken
+ * by a signal. One that came a moment before the sleep is lost: another follows. No process of the
+ * job is left that could send this signal before there is a handler for it. */
+void output_give_up(void)
+{
+	struct sigaction action = {.sa_handler = interrupted};
+	(void)sigaction(SIGUSR1, &action, NULL);
+	atomic_store(&output.given_up, true);
+	for (int tries = 0; tries < 200 && !output_ended(); tries++) {
+		for (int i = 0; i < 2; i++)
+			if (output.streams[i].started)
+				(void)pthread_kill(output.streams[i].thread, SIGUSR1);
+		(void)nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+	}
 }
 
 bool output_ended(void)

@@ -26,6 +26,9 @@ int output_start(int event);
 /* No process of the job is left: what is in the pipes is all that will come. */
 void output_last_call(void);
 
+/* After the last call: nobody takes the rest, count it as lost. */
+void output_give_up(void);
+
 bool output_ended(void);    /* both streams delivered to their last byte */
 bool output_over_cap(void); /* FULL_KILL: the job is to be ended */
 
