@@ -41,40 +41,104 @@ def test_the_lock_names_no_host() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "guest"),
+    "line",
     [
-        ("run -- ls", True),
-        ("run --mem 1M -- ls --help", True),
-        ("run --dry-run -- ls", False),
-        ("run --help", False),
-        ("--version", False),
-        ("doctor", False),
-        ("start -- run", False),
+        "run -- ls",
+        "run ls",
+        "run ls --help",
+        "run ls --dry-run",
+        "run grep --version",
+        "run -q --mem 1M -- ls -h",
+        "run --rw=a:/b ls",
+        "run --hostname run ls -- x",
     ],
 )
-def test_only_a_job_goes_into_the_guest(line: str, guest: bool) -> None:
-    assert in_guest.runs_a_job(in_guest.own_words(line.split())) is guest
+def test_a_job_goes_into_the_guest(line: str) -> None:
+    assert in_guest.asked(line.split()) is not None
 
 
-def test_the_guest_shares_what_options_name(tmp_path: Path) -> None:
-    for name in ("work", "data", "out", "lib"):
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "run",
+        "run -h",
+        "run --mem 1M --help -- ls",
+        "run --dry-run -- ls",
+        "run --mem 5Q ls",
+        "run --memm 5M ls",
+        "run --mem 1M",
+        "--version",
+        "--help run ls",
+        "doctor",
+        "start -- run",
+    ],
+)
+def test_what_is_no_job_or_refused_stays_on_the_host(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert in_guest.asked(line.split()) is None
+    assert capsys.readouterr() == ("", "")
+
+
+def shared(line: str, cwd: Path, monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
+    """What the guest shares for these words; the repository is always among it."""
+    monkeypatch.chdir(cwd)
+    job = in_guest.asked(["run", *line.split(), "true"])
+    assert job is not None
+    words = in_guest.shares(job, cwd)
+    pairs = set(zip(words[::2], words[1::2], strict=True))
+    assert ("--ro", str(in_guest.REPO)) in pairs or cwd == in_guest.REPO
+    return pairs - {("--ro", str(in_guest.REPO))}
+
+
+def test_the_guest_shares_what_options_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("work", "data", "out", "lib", "a:b"):
         (tmp_path / name).mkdir()
-    words = ["run", "--rw", "../data:/srv", f"--json={tmp_path}/out/v.json", "--ro", "../lib"]
-    shared = in_guest.shares(words, tmp_path / "work")
-    pairs = set(zip(shared[::2], shared[1::2], strict=True))
-    assert pairs == {
-        ("--ro", str(in_guest.REPO)),
+    (tmp_path / "lib" / "file").touch()
+    line = rf"--rw ../data:/srv --json={tmp_path}/out/v.json --ro ../lib/file --ro ../a\:b"
+    assert shared(line, tmp_path / "work", monkeypatch) == {
         ("--rw", f"{tmp_path}/work"),
         ("--rw", f"{tmp_path}/data"),
         ("--rw", f"{tmp_path}/out"),
         ("--ro", f"{tmp_path}/lib"),
+        ("--ro", f"{tmp_path}/a:b"),
     }
 
 
-def test_the_whole_host_is_never_shared() -> None:
-    assert in_guest.shares(["run", "--rw", "/"], Path("/")) == ["--ro", str(in_guest.REPO)]
+def test_what_the_command_names_is_not_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("work", "data"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    job = in_guest.asked(["run", "ls", "--rw", f"{tmp_path}/data"])
+    assert job is not None
+    assert f"{tmp_path}/data" not in in_guest.shares(job, tmp_path / "work")
 
 
-def test_what_is_not_there_shares_nothing(tmp_path: Path) -> None:
-    shared = in_guest.shares(["run", "--rw", f"{tmp_path}/no/such"], in_guest.REPO)
-    assert shared == ["--rw", str(in_guest.REPO)]
+@pytest.mark.parametrize(
+    "line", ["--rw /", "--ro /proc/1", "--json /dev/null", "--json /dev/stdout", "--json -"]
+)
+def test_what_is_the_guests_own_is_never_shared(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shared(line, Path("/"), monkeypatch) == set()
+
+
+def test_what_is_not_there_shares_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = f"--rw {tmp_path}/no/such"
+    assert shared(line, in_guest.REPO, monkeypatch) == {("--rw", str(in_guest.REPO))}
+
+
+@pytest.mark.parametrize("words", ["ls -l", "-- ls -l", "-q ls --", "-q -- ls --json x"])
+def test_another_file_takes_the_verdict(words: str) -> None:
+    args = ["run", "--json", "/dev/fd/9", *words.split()]
+    job = in_guest.asked(args)
+    assert job is not None
+    assert in_guest.asked(in_guest.with_json(args, job, Path("/v"))) == job._replace(json="/v")
+
+
+def test_the_guest_has_half_of_a_usual_hosts_memory() -> None:
+    memory = int(in_guest.memory().removesuffix("M")) << 20
+    assert in_guest.LEAST_MEMORY <= memory <= in_guest.MOST_MEMORY

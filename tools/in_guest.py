@@ -1,81 +1,156 @@
 """`tools/in_guest.py WHY ARGS…` is `jobsup ARGS…` on a host that cannot run jobs, because of WHY.
 
-Only `jobsup run` needs a kernel with cgroup v2: it goes into the guest. Everything else stays on
-the host: help, a dry run, a client's question, and `doctor`, which is to tell of this host.
+Only a job needs a kernel with cgroup v2: it goes into the guest. Everything else stays on the host:
+help, a dry run, `doctor`, which is to tell of this host, and whatever jobsup refuses. So the words
+are read here by jobsup itself, its command line's parser and its spec.
 
 The guest sees the host's files read-only, has a /tmp, /run and /dev of its own, and forgets what
 is written, except in the directories that it shares: the current one, and those that the options
-below name. A path that is named in any other way (in the command itself, or in a file) is not
-shared. Put `--` before the command, or its own options are taken for jobsup's.
+name. A path that is named in any other way (in the command itself, or in a file) is not shared.
 """
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import click
+
+from jobsup.cli.commands.run import descriptor_named, discard, run, spec_of
+from jobsup.cli.main import fill_streams
+from jobsup.supervisor.errors import JobsupError
+from jobsup.supervisor.spec import Spec
 
 REPO = Path(__file__).resolve().parent.parent
 JOBSUP = [sys.executable, "-I", "-B", "-m", "jobsup"]
 
-STAYS = {"--help", "-h", "--version", "--dry-run"}
-# option -> how the guest gets the directory; of a file, that is the one it lies in
-PATH_OPTIONS = {
-    "--rw": "--rw",
-    "--ro": "--ro",
-    "--root": "--ro",
-    "--json": "--rw",
-    "--env-file": "--ro",
-}
+# What the guest has of its own, or refuses to share: the whole host, and what is no file on a disk.
+NEVER_SHARED = {Path("/"), Path("/dev"), Path("/proc"), Path("/sys")}
+LEAST_MEMORY, MOST_MEMORY = 2 << 30, 16 << 30  # booting takes 30 ms longer for each GiB
 
 
-def own_words(args: list[str]) -> list[str]:
-    """Return the words that are jobsup's, without the command after `--`."""
-    return args[: args.index("--")] if "--" in args else args
+class Asked(NamedTuple):
+    """A job that is to run, and what of the command line is not in its spec."""
+
+    spec: Spec
+    json: str | None = None
+    no_stdin: bool = False
 
 
-def runs_a_job(words: list[str]) -> bool:
-    return "run" in words and STAYS.isdisjoint(words)
+def asked(args: list[str]) -> Asked | None:
+    """The job that the arguments ask for; None where there is none, or jobsup refuses it."""
+    if args[:1] != ["run"]:
+        return None
+    try:
+        with redirect_stdout(io.StringIO()):  # --help is shown, and ends the parsing
+            parameters = run.make_context("jobsup run", args[1:]).params
+        if parameters["dry_run"]:
+            return None
+        return Asked(spec_of(parameters), parameters["json"], parameters["no_stdin"])
+    except (click.ClickException, click.exceptions.Exit, JobsupError):
+        return None
 
 
-def named_paths(words: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield (share option, path) for each path option, written `--rw PATH` or `--rw=PATH`."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        option, equals, value = word.partition("=")
-        path = value if equals else following
-        if option in PATH_OPTIONS:
-            yield PATH_OPTIONS[option], path.partition(":")[0]  # `--rw HOST:INSIDE`
+def named_paths(job: Asked) -> Iterator[tuple[str, Path]]:
+    """Yield (share option, path) for each path that the job's options name on the host."""
+    for grant in (*job.spec.rw, *job.spec.ro):
+        yield "--rw" if grant.writable else "--ro", Path(os.fsdecode(grant.source))
+    yield "--ro", Path(os.fsdecode(job.spec.root))
+    if job.json is not None and job.json != "-" and descriptor_named(job.json) is None:
+        yield "--rw", Path(job.json)
 
 
-def shares(words: list[str], cwd: Path) -> list[str]:
+def shares(job: Asked, cwd: Path) -> list[str]:
     """Return the guest's --rw and --ro options: each directory once, the stronger word wins."""
     wanted = {REPO: "--ro"}
-    for option, name in [*named_paths(words), ("--rw", ".")]:
+    for option, name in [*named_paths(job), ("--rw", cwd)]:
         path = (cwd / name).resolve()
         directory = path if path.is_dir() else path.parent
-        if directory.is_dir() and directory != Path("/"):  # /dev and /proc are not to be shared
+        if directory.is_dir() and not is_never_shared(directory):
             wanted[directory] = max(option, wanted.get(directory, "--ro"))  # "--ro" < "--rw"
     return [word for path, option in wanted.items() for word in (option, str(path))]
 
 
+def is_never_shared(directory: Path) -> bool:
+    return directory in NEVER_SHARED or directory.parts[1] in ("proc", "sys")
+
+
+def with_json(args: list[str], job: Asked, file: Path) -> list[str]:
+    """The arguments with another file for the verdict: the last --json is the one that counts."""
+    flags = args[: len(args) - len(job.spec.argv)]
+    if flags[-1] == "--":
+        flags.pop()
+    return [*flags, "--json", str(file), "--", *args[-len(job.spec.argv) :]]
+
+
+def relayed(descriptor: int, guest: list[str], file: Path) -> NoReturn:
+    """Run the guest and write what it leaves in the file to the descriptor: the guest has none of
+    our descriptors but the standard streams."""
+    with subprocess.Popen(guest) as process:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda number, _: process.send_signal(number))
+        for number in (signal.SIGINT, signal.SIGQUIT):  # a terminal sends them to the guest as well
+            signal.signal(number, lambda *_: None)
+        status = process.wait()
+    with suppress(OSError):
+        os.write(descriptor, file.read_bytes())
+    shutil.rmtree(file.parent, ignore_errors=True)
+    sys.exit(status if status >= 0 else 128 - status)
+
+
+def here() -> Path:
+    """Where the caller stands; at the top, where that directory is gone."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        os.chdir("/")
+        return Path("/")
+
+
+def memory() -> str:
+    """The guest's memory, so that the limits of a host's usual job mean something in it."""
+    half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE") // 2
+    return f"{min(max(half, LEAST_MEMORY), MOST_MEMORY) >> 20}M"
+
+
 def main() -> None:
     """Become jobsup on the host, or the guest that runs it."""
+    fill_streams()
     why, *args = sys.argv[1:]
-    words = own_words(args)
-    if not runs_a_job(words):
+    job = asked(args)
+    if job is None:
         os.execv(JOBSUP[0], [*JOBSUP, *args])
+    discard(job.json)
+    if job.no_stdin:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.stderr.write(f"jobsup: {why}; running in the bundled guest kernel\n")
     sys.stderr.flush()
     need = [str(REPO / "tools" / "need"), "user-mode-linux", "iproute2", "kmod"]
     if subprocess.run(need, stdin=subprocess.DEVNULL, check=False).returncode != 0:
         sys.exit(125)  # jobsup's own status for "could not be started"; `need` said why
-    guest = str(REPO / "vagrant" / "guest")
-    options = ["--timeout", "0", *shares(words, Path.cwd())]
+    cwd = here()
+    own = None if job.json is None else descriptor_named(job.json)
+    file = None
+    if own is not None and own > 2:
+        file = Path(tempfile.mkdtemp(prefix="jobsup-verdict-")) / "verdict.json"
+        args, job = with_json(args, job, file), job._replace(json=str(file))
+    guest = [str(REPO / "vagrant" / "guest"), "--timeout", "0", "--mem", memory()]
+    guest += ["--cwd", str(cwd), *shares(job, cwd)]
     for name in os.environ:
-        options += ["--env", name]
-    os.execv(guest, [guest, *options, "--", *JOBSUP, *args])
+        guest += ["--env", name]
+    guest += ["--", *JOBSUP, *args]
+    if own is not None and file is not None:
+        relayed(own, guest, file)
+    os.execv(guest[0], guest)
 
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ def _report(path: str | None) -> Iterator[Callable[[Verdict], None]]:
 
 
 def _opened(path: str, stack: ExitStack) -> Callable[[Verdict], None]:
-    own = _descriptor_named(path)
+    own = descriptor_named(path)
     if own is not None or not _is_to_be_replaced(path):
         flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY
         descriptor = os.open(path, flags) if own is None else _copy_to_write(own)
@@ -199,7 +199,7 @@ def _opened(path: str, stack: ExitStack) -> Callable[[Verdict], None]:
 def discard(path: str | None) -> None:
     """Take away another job's verdict from the file of --json; whatever is no verdict stays: who
     mistypes a command line must not lose a file by it."""
-    if path is None or path == "-" or _descriptor_named(path) is not None:
+    if path is None or path == "-" or descriptor_named(path) is not None:
         return
     with suppress(OSError, ValueError, RuntimeError):
         if _is_to_be_replaced(path):
@@ -210,7 +210,8 @@ def discard(path: str | None) -> None:
                 target.unlink()
 
 
-def _descriptor_named(path: str) -> int | None:
+def descriptor_named(path: str) -> int | None:
+    """The number of our own descriptor that the path stands for, if it stands for one."""
     match = _DESCRIPTOR.fullmatch(path)
     if match is None:
         return None

@@ -114,6 +114,62 @@ def test_a_closed_pipe_ends_the_job() -> None:
         assert process.wait(60) == 128 + 13
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [("--mem 5Q true", "--mem: '5Q' is not a size"), ("", "Missing argument")],
+)
+def test_what_is_refused_needs_no_guest(line: str, told: str) -> None:
+    done = run(*line.split(), cwd=REPO)
+    assert done.returncode == 125
+    assert done.stderr.decode().startswith(f"jobsup: {told}")
+
+
+def test_the_options_of_a_command_are_its_own() -> None:
+    done = run("echo", "--help", "--rw", "--mem", cwd=REPO)
+    assert (done.returncode, done.stdout, said(done)) == (0, b"--help --rw --mem\n", [])
+
+
+def test_without_stdin_the_callers_input_is_left_alone() -> None:
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"mine")
+    os.close(write_end)
+    command = [str(RUN), "jobsup", "run", "-n", "--", "cat"]
+    done = subprocess.run(
+        command, stdin=read_end, capture_output=True, cwd=REPO, timeout=120, check=False
+    )
+    with os.fdopen(read_end, "rb") as rest:
+        assert (done.returncode, done.stdout, rest.read()) == (0, b"", b"mine")
+
+
+def test_a_verdict_for_a_pipe_of_the_shell_arrives_there(here: Path) -> None:
+    script = f"cd {here}; {RUN} jobsup run --ro . --json >(cat) -- sh -c 'exit 5'"
+    bash = ["bash", "-c", script]
+    done = subprocess.run(
+        bash, stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False
+    )
+    assert (done.returncode, json.loads(done.stdout)["status"]) == (5, 5), done.stderr
+
+
+@pytest.mark.parametrize("redirections", [">&-", "<&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_are_no_error(redirections: str) -> None:
+    script = f"exec {RUN} jobsup run -- sh -c 'cat; exit 7' {redirections}"
+    done = subprocess.run(
+        ["sh", "-c", script], stdin=subprocess.DEVNULL, capture_output=True, cwd=REPO,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, said(done)) == (7, b"", [])
+
+
+def test_a_verdict_for_standard_output_arrives_there() -> None:
+    done = run("--json", "/dev/stdout", "--", "true", cwd=REPO)
+    assert (done.returncode, json.loads(done.stdout)["status"]) == (0, 0), done.stderr
+
+
+def test_a_verdict_that_cannot_be_written_is_told_in_a_sentence() -> None:
+    done = run("--json", "/dev/full", "--", "true", cwd=REPO)
+    assert (done.returncode, len(said(done))) == (125, 1), done.stderr
+
+
 def test_a_dry_run_needs_no_guest() -> None:
     done = run("--mem", "64M", "--dry-run", "--", "true", cwd=REPO)
     assert done.returncode == 0
