@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from . import hierarchy as tree
 from .controllers import CONTROLLERS, missing_reason
-from .errors import LimitNotEnforceable, errno_name
+from .errors import LaunchFailed, LimitNotEnforceable, errno_name
 from .hierarchy import Hierarchy
 from .walls import Knob
 
@@ -38,14 +38,12 @@ class Leaf:
         """Make the directory; `name` is ours, never a user's.
 
         Raises:
-            LimitNotEnforceable: the kernel does not make another group.
+            LaunchFailed: the kernel does not make another group.
         """
         try:
             return cls(tree.make_leaf(parent, name), name, parent)
         except OSError as error:
-            raise LimitNotEnforceable(
-                parent.leaf(name), error.strerror or "", hint="see `jobsup doctor`"
-            ) from error
+            raise LaunchFailed(f"making the cgroup {parent.leaf(name)}", error.errno) from error
 
     def apply(self, knobs: Iterable[Knob]) -> dict[str, str]:
         """Write each knob, read it back, compare; the values in force.

@@ -27,6 +27,16 @@ class JobsupError(Exception):
         if hint:
             self.add_note(f"hint: {hint}")  # for who reads a traceback
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # As it is: what its class takes to make it may differ from what it then holds.
+        return _restored, (type(self), self.args), self.__dict__
+
+
+def _restored(kind: type[JobsupError], args: tuple[object, ...]) -> JobsupError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
+
 
 class HostNotSupported(JobsupError):
     """This kernel or its set-up cannot run jobs at all (no cgroup v2, too old, not root)."""

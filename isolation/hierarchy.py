@@ -131,9 +131,10 @@ def _set_ceiling(jobs: str) -> None:
 
 def sweep(hierarchy: Hierarchy) -> list[str]:
     """Remove leaves that neither an init nor a starter holds; the names of those removed."""
-    removed = []
-    # Makers of leaves share this lock until their leaf is locked, so none is seen half made.
-    with locked(hierarchy.jobs, fcntl.LOCK_EX):
+    removed: list[str] = []
+    # Makers of leaves share this lock until their leaf is locked, so none is seen half made. Who
+    # finds it taken need not wait: another sweep or a start is going on.
+    with suppress(BlockingIOError), locked(hierarchy.jobs, fcntl.LOCK_EX | fcntl.LOCK_NB):
         for entry in os.scandir(hierarchy.jobs):
             if entry.is_dir() and _abandoned(entry.path):
                 with suppress(OSError):  # a zombie's last moments: the next sweep has it
@@ -160,11 +161,17 @@ class locked:
     """flock(2) on a directory for the length of a with block."""
 
     def __init__(self, directory: str, how: int) -> None:
-        self._descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._directory = directory
         self._how = how
+        self._descriptor = -1
 
     def __enter__(self) -> int:
-        fcntl.flock(self._descriptor, self._how)
+        self._descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._descriptor, self._how)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
         return self._descriptor
 
     def __exit__(self, *_: object) -> None:
@@ -179,6 +186,10 @@ def make_leaf(hierarchy: Hierarchy, name: str) -> int:
     """
     with locked(hierarchy.jobs, fcntl.LOCK_SH) as jobs:
         os.mkdir(name, 0o755, dir_fd=jobs)
-        leaf = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=jobs)
-        fcntl.flock(leaf, fcntl.LOCK_EX)
+        try:
+            leaf = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=jobs)
+            fcntl.flock(leaf, fcntl.LOCK_EX)
+        except BaseException:
+            os.rmdir(name, dir_fd=jobs)
+            raise
         return leaf

@@ -13,6 +13,7 @@ descriptors before the working directory; the user before the capabilities; no_n
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,7 +26,7 @@ from .walls import Identity, Program, Walls, Watch
 
 _MAGIC, _VERSION = constant("PLAN_MAGIC"), constant("PLAN_VERSION")
 _NAME_SIZE = constant("PLAN_NAME_SIZE")
-_HEAD = struct.Struct(f"=8I4Q{_NAME_SIZE}s")
+_HEAD = struct.Struct(f"=8I5Q{_NAME_SIZE}s")
 _UNLIMITED = (1 << 64) - 1
 
 
@@ -69,6 +70,7 @@ class Plan:
                 watch.cpu_usec or 0,
                 watch.grace_ms,
                 _UNLIMITED if watch.output_max is None else watch.output_max,
+                os.cpu_count() or 1,
                 leaf.encode(),
             )
             + body

@@ -8,6 +8,7 @@ protects less makes the limit one that cannot be enforced.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterable, Iterator
@@ -61,8 +62,11 @@ def _leaves(place: Hierarchy, file: str) -> Iterator[int]:
     with os.scandir(place.jobs) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                with suppress(FileNotFoundError):  # it has ended meanwhile
+                try:
                     yield _value(entry.path, file)
+                except OSError as error:
+                    if error.errno not in (errno.ENOENT, errno.ENODEV):
+                        raise  # else it has ended meanwhile
 
 
 _MOST = 1 << 62  # stands for "max": more than any machine has, and sums of it stay numbers

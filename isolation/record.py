@@ -84,6 +84,7 @@ class ExitRecord:
         lost_bytes: what it wrote beyond the output cap, or what no reader took.
         output_errno: why a write of its output failed, 0 when none did; EPIPE is a reader that
             had gone.
+        leaf_stays: the init could not empty or remove the leaf.
         counters: the leaf's files after its last process, as the kernel printed them
             ("memory.events", "memory.peak", "cpu.stat", "io.stat", "pids.events" …); a file
             that this kernel does not have is absent.
@@ -100,6 +101,7 @@ class ExitRecord:
     stderr_bytes: int = 0
     lost_bytes: int = 0
     output_errno: int = 0
+    leaf_stays: bool = False
     counters: dict[str, str] = field(default_factory=dict)
     memory_sample: str | None = None
 
@@ -131,6 +133,7 @@ def decode(data: bytes, steps: Sequence[Step] = ()) -> ExitRecord:
         stderr_bytes=head.stderr_bytes,
         lost_bytes=head.lost_bytes,
         output_errno=head.output_errno,
+        leaf_stays=bool(head.flags & constant("RECORD_LEAF_STAYS")),
         counters=counters,
         memory_sample=sample,
     )

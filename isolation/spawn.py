@@ -13,9 +13,9 @@ import fcntl
 import os
 import socket
 import struct
+from _thread import allocate_lock
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from functools import cache
 from typing import NamedTuple
 
 from . import controllers, devices, hierarchy, protection
@@ -33,7 +33,6 @@ _MFD_NOEXEC_SEAL, _MFD_EXEC = 0x08, 0x10  # memfd_create(2)
 _REQUEST = struct.Struct("=2IQ")
 _MESSAGE = struct.Struct("=2I")
 _RECORD_MAX = constant("RECORD_MAX")
-_SLOTS = constant("SLOT_COUNT")
 _EMPTY_SECONDS = 60.0
 
 
@@ -57,7 +56,12 @@ class Started(NamedTuple):
     realtime_ns: int
 
 
-@cache
+# The descriptor of the init's program and what it is: a program that becomes a daemon closes what
+# it does not know, and the number may be another file's by now.
+_program: tuple[int, int, int] | None = None
+_program_lock = allocate_lock()
+
+
 def init_program() -> int:
     """A descriptor of the init's program, sealed: the binary behind /proc/1/exe can never be
     written (CVE-2019-5736), and no path of the job's leads to it. Made once a process.
@@ -65,6 +69,22 @@ def init_program() -> int:
     Raises:
         LaunchFailed: it is not there, or cannot be read.
     """
+    global _program
+    with _program_lock:
+        if _program is None or _identity(_program[0]) != _program:
+            _program = _identity(_open_program())
+        return _program[0]
+
+
+def _identity(descriptor: int) -> tuple[int, int, int]:
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return -1, 0, 0
+    return descriptor, status.st_dev, status.st_ino
+
+
+def _open_program() -> int:
     try:
         with open(_INIT, "rb") as file:
             image = file.read()
@@ -106,6 +126,25 @@ def _memfd(name: str, data: bytes, executable: int) -> int:
     return descriptor
 
 
+# What a fork of the program around us must not hold: with a copy of a job's socket, its init would
+# not see that we are gone; with one of its leaf, the leaf would stay locked.
+_private: set[socket.socket | Leaf] = set()
+
+
+def _after_fork() -> None:
+    for held in _private:
+        held.close()
+    _private.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _close(held: socket.socket | Leaf) -> None:
+    _private.discard(held)
+    held.close()
+
+
 class Job:
     """A launched init, its socket and its leaf."""
 
@@ -116,8 +155,10 @@ class Job:
         leaf: Leaf,
         plan: Plan,
         limits: dict[str, str],
+        place: hierarchy.Hierarchy,
     ) -> None:
         self.limits = limits
+        self._place = place
         self._spawned = spawned
         self._control = control
         self._leaf = leaf
@@ -171,17 +212,21 @@ class Job:
         Raises:
             LaunchFailed: a process of the job cannot be killed (it sleeps in the kernel).
         """
-        self._control.close()
+        _close(self._control)
+        emptied = True
         try:
-            self._leaf.kill()
-            # One after the other: nothing wakes who waits at a leaf that somebody else removes
-            # (the notice of its last process comes late, and goes with the file).
-            end(self._spawned, _EMPTY_SECONDS)
-            emptied = self._leaf.clear(_EMPTY_SECONDS)
+            if self._record is None or self._record.leaf_stays:
+                self._leaf.kill()
+                # One after the other: nothing wakes who waits at a leaf that somebody else removes
+                # (the notice of its last process comes late, and goes with the file).
+                end(self._spawned, _EMPTY_SECONDS)
+                emptied = self._leaf.clear(_EMPTY_SECONDS)
         finally:
-            self._leaf.close()
+            _close(self._leaf)
             reap(self._spawned)
-        if not emptied:
+        if not self.limits.keys().isdisjoint(protection.FILES):
+            protection.settle(self._place)
+        if not emptied and self._record is None:
             raise LaunchFailed(f"cgroup {self._leaf.name} cannot be emptied: see its processes")
         return self._record
 
@@ -204,16 +249,35 @@ def launch(
     plan = compile_plan(walls, leaf_path, peer_loss_ends=not outlive)
     place = hierarchy.open_hierarchy()
     _make_hidden(walls.files.hidden)
+    try:
+        return _start(walls, plan, knobs, place, name, streams)
+    except OSError as error:  # no descriptors left, no memory
+        raise LaunchFailed("starting the job", error.errno) from error
+
+
+def _start(
+    walls: Walls,
+    plan: Plan,
+    knobs: Sequence[Knob],
+    place: hierarchy.Hierarchy,
+    name: str,
+    streams: Streams,
+) -> Job:
     with ExitStack() as on_failure, ExitStack() as always:
         leaf = Leaf.make(place, name)
-        on_failure.callback(leaf.close)
+        _private.add(leaf)
+        on_failure.callback(_close, leaf)
         on_failure.callback(leaf.clear)
+        # A job of root's that mounts cgroup2 in a user namespace could make groups in its leaf,
+        # which then could not be removed.
+        leaf.write("cgroup.max.descendants", "0")
         in_force = leaf.apply(knobs)
         if protected := [file for file in protection.FILES if file in in_force]:
             protection.extend(place, protected)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        on_failure.callback(ours.close)
-        always.callback(theirs.close)
+        _private.update((ours, theirs))
+        on_failure.callback(_close, ours)
+        always.callback(_close, theirs)
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * _RECORD_MAX)
         inits, jobs = (_directory(path, always) for path in (place.inits, place.jobs))
@@ -224,7 +288,7 @@ def launch(
         namespaces = NAMESPACES | (NEW_NETWORK if walls.network == "none" else 0)
         spawned = spawn(init_program(), inits, namespaces, slots)
         on_failure.pop_all()
-    return Job(spawned, ours, leaf, plan, in_force)
+    return Job(spawned, ours, leaf, plan, in_force, place)
 
 
 def _make_hidden(directories: Sequence[bytes]) -> None:

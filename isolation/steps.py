@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 from collections.abc import Sequence
 from typing import ClassVar, NoReturn, dataclass_transform
 
@@ -84,7 +85,7 @@ class Step:
         numbers, strings = self.numbers(), self.strings()
         parts = [struct.pack(f"={len(numbers)}Q", *(n & _U64 for n in numbers))]
         for string in strings:
-            parts.append(len(string).to_bytes(4, "little"))
+            parts.append(len(string).to_bytes(4, sys.byteorder))
             parts.append(string)
             parts.append(b"\0")
         body = b"".join(parts)

@@ -76,9 +76,7 @@ class Feed:
                 self.close()
         except BlockingIOError:
             self._room = False  # or another reader took what was there: both are asked again
-        except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EIO, errno.EBADF, errno.EISDIR):
-                raise
+        except OSError:
             self.close()  # the job has closed it, the terminal has hung up, or it cannot be read
 
     def _splice(self) -> int:

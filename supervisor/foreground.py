@@ -53,7 +53,7 @@ def run_foreground(spec: Spec, *, stdin: bool = True) -> Verdict:
         handle = job.launch(Streams(feed, out, err))
         wiring.close_theirs()
         verdict = job.see_through([Alarm(wakeup, _Passing(handle)), *wiring.parties])
-    clear_stale()
+        clear_stale()
     return verdict
 
 

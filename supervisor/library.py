@@ -170,6 +170,8 @@ def run(
             raise BadValue("timeout", timeout, "excludes time", "give one of the two")
         asked["time"] = timeout
         asked["grace"] = options.get("grace") or 0
+    if "merge" in asked:
+        raise BadValue("merge", asked["merge"], "is said otherwise here", "stderr=jobsup.STDOUT")
     merge = stderr == STDOUT
     job = EmbeddedJob(Spec.make(args, merge=merge, **asked))
     with ExitStack() as stack:

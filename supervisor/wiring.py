@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 
+from jobsup.isolation import LaunchFailed
+
 from .conversation import Capture, Feed, Party
 
 
@@ -26,7 +28,7 @@ class Wiring:
 
     def feed(self, source: int | bytes) -> int:
         """The end that the job reads; it gets a copy of `source`, a descriptor or bytes."""
-        read_end, write_end = os.pipe()
+        read_end, write_end = _pipe()
         self._theirs.callback(os.close, read_end)
         feed = Feed(source, write_end)
         self._stack.callback(feed.close)
@@ -35,7 +37,7 @@ class Wiring:
 
     def capture(self) -> tuple[int, Capture]:
         """The end that the init writes, and where what it wrote is kept."""
-        read_end, write_end = os.pipe()
+        read_end, write_end = _pipe()
         self._theirs.callback(os.close, write_end)
         capture = Capture(read_end)
         self._stack.callback(capture.close)
@@ -44,9 +46,19 @@ class Wiring:
 
     def nowhere(self) -> int:
         """An end that takes everything: /dev/null."""
-        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise LaunchFailed("opening /dev/null", error.errno) from error
         self._theirs.callback(os.close, null)
         return null
+
+
+def _pipe() -> tuple[int, int]:
+    try:
+        return os.pipe()
+    except OSError as error:  # no descriptors left
+        raise LaunchFailed("making a pipe for the job", error.errno) from error
 
 
 def is_open(descriptor: int) -> bool:

@@ -104,6 +104,7 @@ struct plan_head {
 	uint64_t cpu_usec;   /* 0: none */
 	uint64_t grace_ms;   /* between SIGTERM and cgroup.kill */
 	uint64_t output_max; /* UINT64_MAX: none */
+	uint64_t processors; /* of the host: how fast CPU time can be used up at most */
 	char leaf[64];       /* its name in SLOT_JOBS */
 };
 

@@ -28,9 +28,8 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def init(sanitized: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert b"ubsan" in sanitized.read_bytes()
     monkeypatch.setattr(spawn, "_INIT", sanitized)
-    spawn.init_program.cache_clear()
+    monkeypatch.setattr(spawn, "_program", None)
     yield
-    spawn.init_program.cache_clear()
 
 
 def test_it_is_the_one_that_runs() -> None:

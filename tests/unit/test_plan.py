@@ -13,7 +13,7 @@ from jobsup.isolation.plan import Plan
 from jobsup.isolation.shim import constant
 
 LEAF = b"/sys/fs/cgroup/jobsup/jobs/j1"
-HEAD = struct.Struct("=8I4Q64s")
+HEAD = struct.Struct("=8I5Q64s")
 STEP = struct.Struct("=4I")
 
 
@@ -114,7 +114,7 @@ def test_the_head_carries_what_the_init_watches() -> None:
     assert head[2] == len(data)
     assert head[4:8] == (5, constant("PEER_LOSS_CONTINUES"), WhenFull.KILL, 1)
     assert head[8:12] == (1500, 2_000_000, 250, 4096)
-    assert head[12].rstrip(b"\0") == b"j1"
+    assert head[13].rstrip(b"\0") == b"j1"
 
 
 def test_no_output_cap_is_not_a_cap_of_zero() -> None:

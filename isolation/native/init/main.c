@@ -243,14 +243,14 @@ static void on_report(void)
 static void on_cpu(void)
 {
 	int64_t budget = (int64_t)init.plan.head->cpu_usec, used = leaf_cpu_usec();
-	long processors = sysconf(_SC_NPROCESSORS_ONLN);
+	uint64_t processors = init.plan.head->processors;
 	if (init.fd[ON_CPU] >= 0)
 		drain_counter(ON_CPU);
 	if (used >= budget) {
 		kill_job(ENDED_CPU_TIME);
 		return;
 	}
-	uint64_t rest_ms = (uint64_t)(budget - used) / 1000 / (uint64_t)(processors > 0 ? processors : 1);
+	uint64_t rest_ms = (uint64_t)(budget - used) / 1000 / (processors > 0 ? processors : 1);
 	if (set_timer(ON_CPU, rest_ms < 5 ? 5 : rest_ms) != 0)
 		kill_job(ENDED_CPU_TIME); /* unwatched it may not go on */
 }

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <time.h>
 
 enum { CHUNK = 256 * 1024, STACK_SIZE = 16 * 1024 };
@@ -49,6 +50,14 @@ static int open_kept(const char *name)
 static bool has_slot(const struct plan_head *head, enum slot slot)
 {
 	return head->slots & 1U << slot;
+}
+
+/* Of a file that both streams write (`> file 2>&1`) write(2) locks the position; splice(2) does not,
+ * and they would overwrite each other. */
+static bool is_regular(int fd)
+{
+	struct stat status;
+	return fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
 }
 
 /* Without a stdin of the caller's the job reads an empty pipe. */
@@ -98,7 +107,7 @@ int output_open(const struct plan_head *head, int ends[3])
 			stream->sink = has_slot(head, slot) ? (int)slot : -1;
 		if (kept && stream->sink < 0)
 			return -1;
-		stream->splices = !kept;
+		stream->splices = !kept && !is_regular(stream->sink);
 	}
 	return open_stdin(head, ends);
 }
@@ -204,8 +213,8 @@ static int deliver(struct stream *stream, size_t length)
 	return result;
 }
 
-/* The sink failed. A reader that has gone takes the pipe with it, so that the job is told as it
- * would be without us; a full or broken disk costs the bytes, counted, and the job goes on. */
+/* The sink failed. In the foreground it takes the pipe with it, so that the job is told by SIGPIPE;
+ * a kept job goes on, and what its full or broken disk did not take is counted. */
 static void sink_failed(struct stream *stream, int error)
 {
 	int none = 0;
@@ -234,12 +243,15 @@ static bool at_cap(struct stream *stream, size_t length)
 	return true;
 }
 
-/* One chunk; false when the stream is done or is to be left alone until the last call. */
-static bool pass_on(struct stream *stream)
+/* One chunk of up to `most` bytes; false when the stream is done or is to be left alone until the
+ * last call. */
+static bool pass_on(struct stream *stream, size_t most)
 {
 	size_t length = available(stream);
 	if (length == 0)
 		return false; /* readable without a byte: every writer has closed */
+	if (length > most)
+		length = most;
 	if (stream->sink < 0) {
 		discard(stream, length);
 		return true;
@@ -262,8 +274,20 @@ static void wait_last_call(void)
 	(void)poll(&(struct pollfd){.fd = output.last_call, .events = POLLIN}, 1, -1);
 }
 
-/* Until EOF, or until the last call finds the pipe empty: a write end that the job passed to
- * somebody outside does not hold up its end. */
+/* After the last call: what is in the pipe now is all that the job wrote. More would come from a
+ * write end that it passed to somebody outside, who could keep its end waiting. */
+static void take_rest(struct stream *stream)
+{
+	uint64_t end = stream->bytes + stream->lost + available(stream), taken;
+	while (stream->source >= 0 && (taken = stream->bytes + stream->lost) < end) {
+		if (atomic_load(&output.given_up) || !pass_on(stream, (size_t)(end - taken))) {
+			discard(stream, (size_t)(end - stream->bytes - stream->lost));
+			return;
+		}
+	}
+}
+
+/* Until EOF or the last call. */
 static void *run_stream(void *argument)
 {
 	struct stream *stream = argument;
@@ -274,15 +298,15 @@ static void *run_stream(void *argument)
 	do {
 		if (poll(events, 2, -1) < 0 && errno != EINTR)
 			break;
-	} while (!atomic_load(&output.given_up) &&
-	         (events[0].revents == 0 ? events[1].revents == 0 : pass_on(stream)));
+	} while (events[1].revents == 0 && (events[0].revents == 0 || pass_on(stream, SIZE_MAX)));
 
 	if (stream->source >= 0) {
-		if (available(stream) > 0) { /* FULL_BLOCK: it stays in the pipe while the job lives */
-			wait_last_call();
-			discard(stream, available(stream));
+		if (available(stream) > 0) {
+			wait_last_call(); /* FULL_BLOCK: it stays in the pipe while the job lives */
+			take_rest(stream);
 		}
-		(void)close(stream->source);
+		if (stream->source >= 0)
+			(void)close(stream->source);
 	}
 	if (output.index < 0 && stream->sink >= 0)
 		(void)close(stream->sink); /* the reader sees its EOF */

@@ -64,6 +64,9 @@ void record_collect(void)
 	static char text[16384];
 	for (size_t i = 0; i < sizeof counters / sizeof *counters; i++) {
 		ssize_t length = leaf_read(counters[i], text, sizeof text);
+		if (length == (ssize_t)sizeof text) /* cut off: half a line would be a wrong number */
+			while (length > 0 && text[length - 1] != '\n')
+				length--;
 		if (length >= 0)
 			add_section(counters[i], text, (uint32_t)length);
 	}
