@@ -104,7 +104,7 @@ Flags end where CMD begins. SIZE is bytes or 512K, 256M, 1.5G (powers of 1024); 
 500ms, 90s, 1h30m. A job has no terminal yet: its streams are pipes.
 """
 _EPILOG = """Exit status: the command's own, or 128+N when signal N ended it; 137 out of memory or
-killed; 143 stopped; 124 out of time; 126 and 127 not executable, not found; 125 jobsup failed."""
+killed; 124 out of time; 126 and 127 not executable, not found; 125 jobsup failed."""
 
 
 # What `jobsup run` itself does with its words; the rest are options of the job.

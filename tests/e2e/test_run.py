@@ -103,6 +103,18 @@ def test_the_verdict_is_written_where_the_caller_stands(here: Path) -> None:
     assert any("memory limit 24M reached" in line for line in said(done))
 
 
+def test_a_directory_as_stdin_is_an_empty_one() -> None:
+    directory = os.open("/", os.O_RDONLY)
+    try:
+        done = subprocess.run(
+            [RUN, "jobsup", "run", "--", "wc", "-c"], stdin=directory,
+            capture_output=True, timeout=60, check=True, cwd=REPO,
+        )  # fmt: skip
+    finally:
+        os.close(directory)
+    assert done.stdout.split() == [b"0"]
+
+
 def test_a_closed_pipe_ends_the_job() -> None:
     with subprocess.Popen(
         [RUN, "jobsup", "run", "--", "yes"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
