@@ -141,8 +141,9 @@ static void signal_job(int number)
 static void stop_job(enum ended_by reason, int number, uint64_t grace_ms)
 {
 	because(reason);
-	signal_job(number);
-	if (set_timer(ON_GRACE, grace_ms) != 0)
+	if (grace_ms > 0)
+		signal_job(number); /* without grace there is nothing to ask for */
+	if (grace_ms == 0 || set_timer(ON_GRACE, grace_ms) != 0)
 		(void)leaf_kill();
 }
 
