@@ -117,8 +117,10 @@ def test_a_caller_that_is_stopped_finds_its_verdict_when_it_goes_on(jobs: Jobs) 
     assert running.line() == "ready"
     init = os.pidfd_open(running.init)
     running.signal(signal.SIGSTOP)
-    for pid in Leaf.only().processes():
-        os.kill(pid, signal.SIGCONT)
+    (pid,) = Leaf.only().processes()
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        pass  # it says that it is ready before it stops itself
+    os.kill(pid, signal.SIGCONT)
     wait_ended(init)
     assert leaves() == set()
     running.signal(signal.SIGCONT)
