@@ -12,8 +12,8 @@ import pytest
 
 PROGRAM = Path(__file__).parent.parent / "programs" / "launch_in_a_row.py"
 # For one more job, by the calling process, from launch to the record: 6 for each of the five
-# limits, 30 to find the host's paths and mounts, 4 since a leaf takes no groups of the job's own and
-# the init's program is looked at again, the rest for the leaf, the plan and the init.
+# limits, 30 to find the host's paths and mounts, 4 to keep groups of the job's own out of its leaf
+# and to look at the init's program again, the rest for the leaf, the plan and the init.
 CALLS = 99
 FREE = {"clock_gettime", "total"}  # no system call but in User-mode Linux; the sum
 
