@@ -1,0 +1,1 @@
+"""The daemon: many jobs over time. Knows jobs and asyncio, touches Linux through isolation's door."""
