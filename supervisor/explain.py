@@ -229,8 +229,9 @@ def _exec(case: Case) -> Sentences:
 def _not_found(case: Case, command: str) -> Sentences:
     raw = case.spec.argv[0]
     if b"/" in raw:
-        path = case.program.candidates[0] if case.program else raw
-        return f"{command}: no such command in the job", _grant(case, path)
+        # Who may not be told what lies where gets no program, and no hint.
+        hint = _grant(case, case.program.candidates[0]) if case.program else None
+        return f"{command}: no such command in the job", hint
     path_variable = dict(case.program.environment).get(b"PATH") if case.program else None
     where = f" ({show(path_variable)})" if path_variable is not None else ""
     return f"{command}: no such command on the job's PATH{where}", _similar(case, raw)

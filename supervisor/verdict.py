@@ -122,11 +122,13 @@ def judge(
     queued_ns: int | None = None,
     started_ns: int | None = None,
     ended_ns: int | None = None,
+    host_lost: bool = False,
 ) -> Verdict:
     """The verdict on a job that has ended.
 
     Args:
         record: the init's; None when there is none, and the init is gone.
+        host_lost: without a record, the host went down while the job ran.
         limits: the leaf's files as read back after they were set.
         program: what was to be executed; with it, a failed exec gets better advice.
         queued_ns, started_ns, ended_ns: CLOCK_REALTIME as the caller saw it; what the record says
@@ -134,7 +136,7 @@ def judge(
     """
     counters = record.counters if record else {}
     events = events_of(counters)
-    cause = _cause(record, events)
+    cause = "lost" if record is None and host_lost else _cause(record, events)
     case = explain.Case(spec, record, limits, usage_of(record), events, program)
     message, hint = explain.explain(cause, case)
     code, signal_name = _own_end(record)
@@ -150,15 +152,48 @@ def judge(
         hint=hint,
         argv=spec.argv,
         user=user,
-        queued_at=_rfc3339(queued_ns),
-        started_at=_rfc3339((record and record.started_ns) or started_ns),
-        ended_at=_rfc3339((record and record.ended_ns) or ended_ns),
+        queued_at=rfc3339(queued_ns),
+        started_at=rfc3339((record and record.started_ns) or started_ns),
+        ended_at=rfc3339((record and record.ended_ns) or ended_ns),
         wall_seconds=round(record.wall_ns / 1e9, 6) if record and record.started_ns else None,
         limits=dict(limits),
         usage=case.usage,
         events=events,
         output=_output(record),
         setup_failure=_setup_failure(record),
+    )
+
+
+def never_started(
+    spec: Spec,
+    job_id: str,
+    cause: Literal["stopped", "killed", "setup"],
+    message: str,
+    hint: str | None = None,
+    *,
+    user: str | None = None,
+    queued_ns: int | None = None,
+    ended_ns: int | None = None,
+) -> Verdict:
+    """The verdict on a job whose init never was: stopped in the queue, or refused by the host."""
+    return Verdict(
+        id=job_id,
+        name=spec.name,
+        state=_STATE.get(cause, "failed"),
+        cause=cause,
+        exit_code=None,
+        signal=None,
+        status=_STATUS[cause],
+        message=message,
+        hint=hint,
+        argv=spec.argv,
+        user=user,
+        queued_at=rfc3339(queued_ns),
+        started_at=None,
+        ended_at=rfc3339(ended_ns),
+        wall_seconds=None,
+        events=events_of({}),
+        output=_output(None),
     )
 
 
@@ -232,7 +267,8 @@ def _setup_failure(record: ExitRecord | None) -> dict[str, str] | None:
     return {"step": record.failure.step, "errno": errno_name(record.failure.errno)}
 
 
-def _rfc3339(nanoseconds: int | None) -> str | None:
+def rfc3339(nanoseconds: int | None) -> str | None:
+    """A time of CLOCK_REALTIME in UTC, to the microsecond; None for none."""
     if not nanoseconds:
         return None
     seconds, rest = divmod(nanoseconds, 10**9)
