@@ -1,4 +1,4 @@
-# Sourced by vagrant/guest and by build: where the built kernel lies.  Needs $kernel_dir, this folder.
+# Sourced by vagrant/guest, build and fetch: where the kernels lie.  Needs $kernel_dir, this folder.
 
 kernel_package=linux-source-6.12
 
@@ -9,6 +9,11 @@ kernel_path() {
     version=$(dpkg-query -W -f '${Version}' "$kernel_package" 2>/dev/null) && [ -n "$version" ] || return 1
     hash=$({ cat "$kernel_dir/config" "$kernel_dir"/*.patch; echo "$version"; } | sha256sum | cut -c 1-12)
     echo "$(cache_dir)/linux-uml-${version%%-*}-$hash"
+}
+
+# Prints the directory of the newest of Debian's own kernels that fetch left; nothing without one.
+fetched_kernel() {
+    find "$(cache_dir)" -maxdepth 1 -name 'linux-image-*' 2>/dev/null | sort -V | tail -n 1
 }
 
 # Outside the clone, so that a fresh clone (or `git clean`) does not cost minutes.
