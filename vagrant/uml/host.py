@@ -25,6 +25,7 @@ import time
 from typing import NoReturn
 
 RUN = "/sys"
+GUEST = f"{RUN}/guest"  # what the guest keeps of it, as /run/guest/host
 PIECE = 4 << 20  # bytes of stdin that travel at once
 PIECES_AHEAD = 2  # pieces that wait for the guest
 GRACE = 10.0  # seconds for a command to obey before the guest is powered off
@@ -115,7 +116,7 @@ def feed(console: int, taken: int, ready: threading.Event) -> None:
             gathered += data
             reading = bool(data)  # not read again: a terminal's end of file is there only once
         elif can_send:
-            with open(f"{RUN}/stdin/{number}", "wb") as file:
+            with open(f"{GUEST}/stdin/{number}", "wb") as file:
                 file.write(gathered)
             gathered.clear()
             tell(console, f"{number}")
@@ -132,7 +133,7 @@ def listen(console: int, taken: int, ready: threading.Event) -> None:
                 ready.set()
                 events.put(("ready", 0))
             elif word == "taken":
-                os.unlink(f"{RUN}/stdin/{number}")
+                os.unlink(f"{GUEST}/stdin/{number}")
                 os.write(taken, b".")
             elif word == "status":
                 events.put(("status", int(number)))
