@@ -121,14 +121,14 @@ static struct sample launch(void)
 	int plan = sealed(job.plan);
 	if (leaf < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
 		err(1, "socketpair");
-	int slots[SLOT_COUNT] = {plan, ends[1], leaf, job.jobs, -1, -1, -1, -1};
+	int slots[SLOT_COUNT] = {plan, ends[1], leaf, job.jobs, -1, -1, -1, -1, -1, -1};
 	struct spawn_result spawned = jobsup_spawn(job.init, job.inits, NAMESPACES, slots, SLOT_COUNT);
 	if (spawned.pid < 0)
 		errx(1, "stage %d: %s", spawned.stage, strerror(spawned.error));
 	(void)close(plan);
 	(void)close(ends[1]);
 	while (recv(ends[0], &message, sizeof message, 0) > 0)
-		if (message.head.type == MESSAGE_STARTED)
+		if (message.head.type == MESSAGE_STATUS)
 			sample.exec_ns = now() - begun;
 	(void)close(ends[0]);
 	siginfo_t information;

@@ -43,7 +43,7 @@ def _walls(name: str) -> tuple[Walls, Limits]:
 
 def launches() -> Iterator[Times]:
     """jobsup.isolation.launch, over and over."""
-    from jobsup.isolation import Started, Streams, launch
+    from jobsup.isolation import Status, Streams, launch
 
     walls, limits = _walls("bench")
     number = 0
@@ -51,7 +51,7 @@ def launches() -> Iterator[Times]:
         number += 1
         begun = time.perf_counter_ns()
         job = launch(walls, limits, f"bench-{os.getpid()}-{number}", Streams())
-        assert isinstance(job.receive(), Started)
+        assert isinstance(job.receive(), Status)
         executed = time.perf_counter_ns() - begun
         while job.receive() is not None:
             pass

@@ -15,11 +15,13 @@ from .errors import (
 )
 from .hierarchy import open_hierarchy, sweep
 from .identity import CAPABILITIES, DEFAULT_ROOT_CAPABILITIES, RLIMITS, all_rlimits
+from .job import Job, Status, adopt
+from .killpoints import reached
 from .plan import compile_plan
 from .probe import Finding, examine
 from .protection import settle
 from .record import EndedBy, ExitRecord, StepFailure
-from .spawn import Job, Started, Streams, launch
+from .spawn import Streams, launch
 from .walls import (
     Bind,
     Files,
@@ -57,12 +59,13 @@ __all__ = [
     "Program",
     "Rlimit",
     "Scratch",
-    "Started",
+    "Status",
     "StepFailure",
     "Streams",
     "Walls",
     "Watch",
     "WhenFull",
+    "adopt",
     "all_rlimits",
     "compile_plan",
     "errno_name",
@@ -70,6 +73,7 @@ __all__ = [
     "find_mount",
     "launch",
     "open_hierarchy",
+    "reached",
     "settle",
     "sweep",
 ]

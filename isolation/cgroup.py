@@ -45,6 +45,15 @@ class Leaf:
         except OSError as error:
             raise LaunchFailed(f"making the cgroup {parent.leaf(name)}", error.errno) from error
 
+    @classmethod
+    def find(cls, parent: Hierarchy, name: str) -> Leaf | None:
+        """One that another process made, which holds its lock; None when it is gone."""
+        try:
+            descriptor = os.open(parent.leaf(name), _READ | os.O_DIRECTORY)
+        except FileNotFoundError:
+            return None
+        return cls(descriptor, name, parent)
+
     def apply(self, knobs: Iterable[Knob]) -> dict[str, str]:
         """Write each knob, read it back, compare; the values in force.
 

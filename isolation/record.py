@@ -17,7 +17,7 @@ from .shim import constant
 from .steps import Step
 
 _MAGIC, _VERSION = constant("RECORD_MAGIC"), constant("RECORD_VERSION")
-_HEAD = struct.Struct("=6I4i6Q")
+_HEAD = struct.Struct("=6I4i2I6Q")
 _SECTION = struct.Struct("=2I")
 
 
@@ -34,6 +34,8 @@ class _Head(NamedTuple):
     failed_step: int
     failed_errno: int
     output_errno: int
+    failed_op: int
+    unused: int
     started_ns: int
     ended_ns: int
     wall_ns: int
@@ -82,8 +84,8 @@ class ExitRecord:
         wall_ns: CLOCK_MONOTONIC between the two.
         stdout_bytes, stderr_bytes: what the job wrote, delivered.
         lost_bytes: what it wrote beyond the output cap, or what no reader took.
-        output_errno: why a write of its output failed, 0 when none did; EPIPE is a reader that
-            had gone.
+        output_errno: why a write of its output, or to its spool, failed, 0 when none did; EPIPE is
+            a reader that had gone.
         leaf_stays: the init could not empty or remove the leaf.
         counters: the leaf's files after its last process, as the kernel printed them
             ("memory.events", "memory.peak", "cpu.stat", "io.stat", "pids.events" …); a file
@@ -107,8 +109,8 @@ class ExitRecord:
 
 
 def decode(data: bytes, steps: Sequence[Step] = ()) -> ExitRecord:
-    """An exit record from its bytes; `steps` are those of the job's plan, of which the last one
-    executes the command. Without them a failed step is told by its number.
+    """An exit record from its bytes; `steps` are those of the job's plan, or of one that should be
+    the same. A failed step that is not the same kind of step there is told by its number.
 
     Raises:
         ValueError: the bytes are not a whole record of this version.
@@ -140,12 +142,13 @@ def decode(data: bytes, steps: Sequence[Step] = ()) -> ExitRecord:
 
 
 def _failure(head: _Head, steps: Sequence[Step]) -> StepFailure:
-    known = head.failed_step < len(steps)
-    step = steps[head.failed_step] if known else None
+    step = steps[head.failed_step] if head.failed_step < len(steps) else None
+    if step is not None and step.op != head.failed_op:
+        step = None
     return StepFailure(
         step=step.describe() if step else f"step {head.failed_step}",
         errno=head.failed_errno,
-        is_exec=known and head.failed_step == len(steps) - 1,
+        is_exec=head.failed_op == constant("STEP_EXEC"),
         interpreter=bool(head.flags & constant("RECORD_INTERPRETER")),
         option=step.option if step else None,
     )

@@ -1,9 +1,7 @@
-"""From walls to a running init, and back to its exit record.
+"""From walls to a running init and its handle (job.py).
 
-`launch` gives one handle. Its socket is readable when the init says something and at EOF, which
-means *ask*, not *done*: `conclude` then kills what may be left, sees the leaf empty, reaps the init
-and returns the record, or None when the init was lost before it could write one. Nothing is
-created before every path and device of the request has been found.
+Nothing is created before every path and device of the request has been found. Several threads may
+launch at once: what is shared is made under a lock, or is as good when it is made twice.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ import errno
 import fcntl
 import os
 import socket
-import struct
 from _thread import allocate_lock
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -21,39 +18,39 @@ from typing import NamedTuple
 from . import controllers, devices, hierarchy, protection
 from .cgroup import Leaf
 from .errors import HostNotSupported, LaunchFailed
+from .job import RECORD_MAX, Job, Parts, directory_path, hold, release
+from .killpoints import reached
 from .plan import Plan, compile_plan
-from .record import ExitRecord, decode
-from .shim import Spawned, constant, end, reap, spawn
+from .shim import spawn
 from .walls import Knob, Limits, Walls
 
 _INIT = os.path.join(os.path.dirname(__file__), "_init")
 NAMESPACES = 0x00020000 | 0x04000000 | 0x08000000 | 0x20000000  # NEWNS NEWUTS NEWIPC NEWPID
 NEW_NETWORK = 0x40000000
 _MFD_NOEXEC_SEAL, _MFD_EXEC = 0x08, 0x10  # memfd_create(2)
-_REQUEST = struct.Struct("=2IQ")
-_MESSAGE = struct.Struct("=2I")
-_RECORD_MAX = constant("RECORD_MAX")
-_EMPTY_SECONDS = 60.0
 
 
 class Streams(NamedTuple):
     """The descriptors that an init reads and writes for its job; None: nobody's. They stay the
     caller's, who may close them once the job is launched. None of them reaches the job itself.
 
-    With `spool`, a directory, the job is kept: its output goes to the files stdout and stderr
-    there, when and what in output.index, and its exit record to exit, all of it synced.
+    Attributes:
+        stdin: a pipe, or a regular file, which the init copies to the job by itself.
+        stdout, stderr: where output goes, with back-pressure.
+        spool: a directory. The job's exit record goes to the file exit there, synced, and so does
+            its output, unless stdout or stderr is given: to the files stdout and stderr, when and
+            what to output.index.
+        lifeline: a pipe or socket; when its other end is closed, the job ends.
+        listener: a bound SOCK_SEQPACKET socket. Who connects to it, as root, is in charge of the
+            job from then on (`job.adopt`). The caller closes it, or it outlives the init.
     """
 
     stdin: int | None = None
     stdout: int | None = None
     stderr: int | None = None
     spool: int | None = None
-
-
-class Started(NamedTuple):
-    """The command was executed, at CLOCK_REALTIME `realtime_ns`."""
-
-    realtime_ns: int
+    lifeline: int | None = None
+    listener: int | None = None
 
 
 # The descriptor of the init's program and what it is: a program that becomes a daemon closes what
@@ -126,111 +123,6 @@ def _memfd(name: str, data: bytes, executable: int) -> int:
     return descriptor
 
 
-# What a fork of the program around us must not hold: with a copy of a job's socket, its init would
-# not see that we are gone; with one of its leaf, the leaf would stay locked.
-_private: set[socket.socket | Leaf] = set()
-
-
-def _after_fork() -> None:
-    for held in _private:
-        held.close()
-    _private.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-def _close(held: socket.socket | Leaf) -> None:
-    _private.discard(held)
-    held.close()
-
-
-class Job:
-    """A launched init, its socket and its leaf."""
-
-    def __init__(
-        self,
-        spawned: Spawned,
-        control: socket.socket,
-        leaf: Leaf,
-        plan: Plan,
-        limits: dict[str, str],
-        place: hierarchy.Hierarchy,
-    ) -> None:
-        self.limits = limits
-        self._place = place
-        self._spawned = spawned
-        self._control = control
-        self._leaf = leaf
-        self._plan = plan
-        self._record: ExitRecord | None = None
-
-    @property
-    def pid(self) -> int:
-        """The init's pid, as this process sees it."""
-        return self._spawned.pid
-
-    def fileno(self) -> int:
-        """Readable when `receive` has something to say."""
-        return self._control.fileno()
-
-    def receive(self) -> Started | ExitRecord | None:
-        """The init's next message; None at EOF. Blocks until there is one."""
-        data = self._control.recv(_MESSAGE.size + _RECORD_MAX)
-        if len(data) < _MESSAGE.size:
-            return None
-        kind, size = _MESSAGE.unpack_from(data)
-        payload = data[_MESSAGE.size :]
-        if len(payload) != size:
-            raise LaunchFailed("the init sent a message of the wrong length")
-        if kind == constant("MESSAGE_STARTED"):
-            return Started(*struct.unpack("=Q", payload))
-        self._record = decode(payload)
-        if self._record.failure is not None:  # only then are the steps worth listing
-            self._record = decode(payload, self._plan.steps)
-        return self._record
-
-    def signal(self, number: int) -> None:
-        """Send a signal to the process group of the job's first process."""
-        self._request(constant("REQUEST_SIGNAL"), number)
-
-    def stop(self, number: int, grace_ms: int) -> None:
-        """Send `number`, and kill what is left after `grace_ms`."""
-        self._request(constant("REQUEST_STOP"), number, grace_ms)
-
-    def kill(self) -> None:
-        """Kill every process of the job."""
-        self._request(constant("REQUEST_KILL"))
-
-    def _request(self, kind: int, number: int = 0, grace_ms: int = 0) -> None:
-        with suppress(BrokenPipeError, ConnectionResetError):  # it has ended by itself
-            self._control.send(_REQUEST.pack(kind, number, grace_ms))
-
-    def conclude(self) -> ExitRecord | None:
-        """After EOF (or to give the job up): make sure that nothing is left, and the record.
-
-        Raises:
-            LaunchFailed: a process of the job cannot be killed (it sleeps in the kernel).
-        """
-        _close(self._control)
-        emptied = True
-        try:
-            if self._record is None or self._record.leaf_stays:
-                self._leaf.kill()
-                # One after the other: nothing wakes who waits at a leaf that somebody else removes
-                # (the notice of its last process comes late, and goes with the file).
-                end(self._spawned, _EMPTY_SECONDS)
-                emptied = self._leaf.clear(_EMPTY_SECONDS)
-        finally:
-            _close(self._leaf)
-            reap(self._spawned)
-        if not self.limits.keys().isdisjoint(protection.FILES):
-            protection.settle(self._place)
-        if not emptied and self._record is None:
-            raise LaunchFailed(f"cgroup {self._leaf.name} cannot be emptied: see its processes")
-        return self._record
-
-
 def launch(
     walls: Walls, limits: Limits, name: str, streams: Streams, *, outlive: bool = False
 ) -> Job:
@@ -265,30 +157,34 @@ def _start(
 ) -> Job:
     with ExitStack() as on_failure, ExitStack() as always:
         leaf = Leaf.make(place, name)
-        _private.add(leaf)
-        on_failure.callback(_close, leaf)
+        hold(leaf)
+        on_failure.callback(release, leaf)
         on_failure.callback(leaf.clear)
+        reached("leaf-made")
         # A job of root's that mounts cgroup2 in a user namespace could make groups in its leaf,
         # which then could not be removed.
         leaf.write("cgroup.max.descendants", "0")
         in_force = leaf.apply(knobs)
         if protected := [file for file in protection.FILES if file in in_force]:
             protection.extend(place, protected)
+        reached("leaf-limited")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        _private.update((ours, theirs))
-        on_failure.callback(_close, ours)
-        always.callback(_close, theirs)
+        hold(ours, theirs)
+        on_failure.callback(release, ours)
+        always.callback(release, theirs)
         for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * _RECORD_MAX)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * RECORD_MAX)
         inits, jobs = (_directory(path, always) for path in (place.inits, place.jobs))
         slots = [-1, theirs.fileno(), leaf.descriptor, jobs, *_numbers(streams)]
         present = sum(1 << i for i, fd in enumerate(slots) if fd >= 0) | 1
         slots[0] = sealed_plan(plan.encode(name, present))
         always.callback(os.close, slots[0])
         namespaces = NAMESPACES | (NEW_NETWORK if walls.network == "none" else 0)
-        spawned = spawn(init_program(), inits, namespaces, slots)
+        spool = None if streams.spool is None else directory_path(streams.spool)
+        init = spawn(init_program(), inits, namespaces, slots)
+        reached("cloned")
         on_failure.pop_all()
-    return Job(spawned, ours, leaf, plan, in_force, place)
+    return Job(Parts(name, ours, init, leaf, place, spool), in_force, plan.steps)
 
 
 def _make_hidden(directories: Sequence[bytes]) -> None:
@@ -301,7 +197,7 @@ def _make_hidden(directories: Sequence[bytes]) -> None:
 
 
 def _numbers(streams: Streams) -> list[int]:
-    slots = (streams.stdin, streams.stdout, streams.stderr, streams.spool)
+    slots = (*streams[:4], streams.listener, streams.lifeline)
     return [-1 if fd is None else fd for fd in slots]
 
 

@@ -11,12 +11,15 @@
  *        |                                |                             | executes the rest
  *        |                                | <-- report {step, errno} -- |
  *        |                                |     or EOF: it is executed  | execve
- *        | <-- MESSAGE_STARTED ---------- |                             |
+ *        | <-- MESSAGE_STATUS ----------- |                             |
  *        | -- REQUEST_SIGNAL, _STOP … --> | -- kill, cgroup.kill -----> |
  *        |                                | <-- SIGCHLD --------------- X
  *        |                                | empties and reads the leaf, removes it
  *        | <-- MESSAGE_RECORD ----------- |
  *        | <-- EOF ---------------------- X
+ *
+ * With a listener, whoever of root's connects to it is in charge from then on: it gets a
+ * MESSAGE_STATUS at once, and whoever was in charge before sees EOF.
  */
 #ifndef JOBSUP_ABI_H
 #define JOBSUP_ABI_H
@@ -26,14 +29,18 @@
 /* The descriptors of an init, by their numbers. One that is not needed is closed. */
 enum slot {
 	SLOT_PLAN = 0,    /* sealed memfd with the plan */
-	SLOT_CONTROL = 1, /* SOCK_SEQPACKET, connected to whoever started the job */
+	SLOT_CONTROL = 1, /* SOCK_SEQPACKET, connected to whoever is in charge of the job */
 	SLOT_LEAF = 2,    /* directory of the job's cgroup */
 	SLOT_JOBS = 3,    /* directory of the leaf's parent: the leaf is removed through it */
-	SLOT_STDIN = 4,   /* read end of a pipe of ours; absent: the job reads an empty pipe */
+	SLOT_STDIN = 4,   /* read end of a pipe of ours, or a regular file, which the init copies into
+	                   * one; absent: the job reads an empty pipe */
 	SLOT_STDOUT = 5,  /* where stdout goes in the foreground */
 	SLOT_STDERR = 6,  /* where stderr goes in the foreground */
-	SLOT_SPOOL = 7,   /* directory of a kept job: its output, index and exit record */
-	SLOT_COUNT = 8
+	SLOT_SPOOL = 7,   /* directory of a kept job: its exit record, and its output and index unless
+	                   * that goes to SLOT_STDOUT and SLOT_STDERR */
+	SLOT_LISTENER = 8, /* SOCK_SEQPACKET, listening for those who take charge of the job */
+	SLOT_LIFELINE = 9, /* a pipe or socket whose hang-up ends the job */
+	SLOT_COUNT = 10
 };
 
 enum plan_constant {
@@ -41,7 +48,7 @@ enum plan_constant {
 	PLAN_VERSION = 1,
 	PLAN_NAME_SIZE = 64, /* of the leaf, with its NUL */
 	RECORD_MAGIC = 0x4345524a, /* "JREC" */
-	RECORD_VERSION = 1,
+	RECORD_VERSION = 2,
 	RECORD_MAX = 65536, /* bytes of a record: one SOCK_SEQPACKET message */
 	INDEX_STDOUT = 1,
 	INDEX_STDERR = 2
@@ -119,7 +126,9 @@ struct plan_step {
 enum request_type {
 	REQUEST_SIGNAL = 1, /* number: to the process group of the job's first process */
 	REQUEST_STOP = 2,   /* number: the signal; grace_ms until cgroup.kill */
-	REQUEST_KILL = 3
+	REQUEST_KILL = 3,
+	REQUEST_PAUSE = 4, /* freeze the job, its wall time stands still */
+	REQUEST_RESUME = 5
 };
 
 struct request {
@@ -130,8 +139,14 @@ struct request {
 
 /* From the init: this head, then the payload. */
 enum message_type {
-	MESSAGE_STARTED = 1, /* uint64_t: CLOCK_REALTIME in ns at exec */
+	MESSAGE_STATUS = 1, /* struct status: at exec, to who has just connected, at each change */
 	MESSAGE_RECORD = 2
+};
+
+struct status {
+	uint64_t started_ns; /* CLOCK_REALTIME at exec; 0: not yet */
+	uint32_t paused;     /* 1: every process of the job is frozen */
+	uint32_t ending;     /* enum ended_by: what the init is ending it for */
 };
 
 struct message_head {
@@ -168,7 +183,10 @@ struct record_head {
 	int32_t wait_status;
 	int32_t failed_step; /* -1: none */
 	int32_t failed_errno;
-	int32_t output_errno; /* of the first write of output that failed; EPIPE: the reader had gone */
+	int32_t output_errno; /* of the first write to the reader or the spool that failed; EPIPE: the
+	                       * reader had gone */
+	uint32_t failed_op; /* enum step_op of failed_step, 0 without one */
+	uint32_t unused;
 	uint64_t started_ns; /* CLOCK_REALTIME */
 	uint64_t ended_ns;   /* CLOCK_REALTIME */
 	uint64_t wall_ns;    /* CLOCK_MONOTONIC between the two */

@@ -12,20 +12,23 @@ from hypothesis import strategies as st
 from jobsup.isolation import EndedBy, ExitRecord, StepFailure
 from jobsup.isolation.record import decode
 from jobsup.isolation.shim import constant
-from jobsup.isolation.steps import Cwd, Exec, Pivot
+from jobsup.isolation.steps import Cwd, Exec, Pivot, Step
 
-HEAD = struct.Struct("=6I4i6Q")
+HEAD = struct.Struct("=6I4i2I6Q")
 EXECUTED = constant("RECORD_EXECUTED")
 PLAN = (Pivot(), Cwd(b"/srv"), Exec((b"/x",), (b"x",), ()))
 
 
 def record(
-    *sections: tuple[bytes, bytes], flags: int = EXECUTED, failed: tuple[int, int] = (-1, 0)
+    *sections: tuple[bytes, bytes],
+    flags: int = EXECUTED,
+    failed: tuple[int, int] = (-1, 0),
+    op: int = 0,
 ) -> bytes:
     body = b"".join(struct.pack("=2I", len(n), len(c)) + n + c for n, c in sections)
     magic, version = constant("RECORD_MAGIC"), constant("RECORD_VERSION")
     size = HEAD.size + len(body)
-    head = (magic, version, size, len(sections), flags, EndedBy.STOP, 15, *failed, 32)
+    head = (magic, version, size, len(sections), flags, EndedBy.STOP, 15, *failed, 32, op, 0)
     return HEAD.pack(*head, 1, 2, 3, 4, 5, 6) + body
 
 
@@ -51,14 +54,22 @@ def test_a_job_that_was_not_executed_has_no_wait_status() -> None:
 
 
 def test_a_failed_step_is_told_in_its_own_words() -> None:
-    found = decode(record(flags=0, failed=(1, 28)), PLAN)
+    found = decode(record(flags=0, failed=(1, 28), op=Cwd.op), PLAN)
     assert found.failure == StepFailure("change to /srv", 28, option="cwd")
 
 
 def test_a_failed_exec_is_told_apart() -> None:
     flags = constant("RECORD_INTERPRETER")
-    found = decode(record(flags=flags, failed=(2, 2)), PLAN)
+    found = decode(record(flags=flags, failed=(2, 2), op=Exec.op), PLAN)
     assert found.failure == StepFailure("execute x", 2, is_exec=True, interpreter=True)
+
+
+@pytest.mark.parametrize("steps", [(), PLAN[:1], PLAN])
+def test_a_step_that_another_plan_does_not_have_there_is_told_by_its_number(
+    steps: tuple[Step, ...],
+) -> None:
+    found = decode(record(flags=0, failed=(1, 28), op=Pivot.op), steps)
+    assert found.failure == StepFailure("step 1", 28)
 
 
 @pytest.mark.parametrize("length", [0, 1, HEAD.size - 1, HEAD.size, HEAD.size + 3])

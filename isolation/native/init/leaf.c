@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <string.h>
 #include <time.h>
 
@@ -28,14 +27,34 @@ ssize_t leaf_read(const char *file, char *buffer, size_t size)
 	return got < 0 ? -1 : (ssize_t)length;
 }
 
-int leaf_kill(void)
+static int put(const char *file, const char *digit)
 {
-	int fd = openat(SLOT_LEAF, "cgroup.kill", O_WRONLY | O_CLOEXEC);
+	int fd = openat(SLOT_LEAF, file, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -1;
-	ssize_t written = write(fd, "1", 1);
+	ssize_t written = write(fd, digit, 1);
 	(void)close(fd);
 	return written == 1 ? 0 : -1;
+}
+
+int leaf_kill(void)
+{
+	return put("cgroup.kill", "1");
+}
+
+int leaf_freeze(bool frozen)
+{
+	return put("cgroup.freeze", frozen ? "1" : "0");
+}
+
+int leaf_is_frozen(int fd)
+{
+	char text[256];
+	ssize_t length = pread(fd, text, sizeof text - 1, 0);
+	if (length < 0)
+		return -1;
+	text[length] = '\0';
+	return strstr(text, "frozen 1\n") != NULL;
 }
 
 /* The value of `key` in a file of "key value" lines; -1 without it. */

@@ -2,12 +2,20 @@
 #ifndef JOBSUP_LEAF_H
 #define JOBSUP_LEAF_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 /* SIGKILL to every process in it, frozen or not; cgroup.kill in cgroup-v2.rst. */
 int leaf_kill(void);
+
+/* Freeze every process in it, or let them go on; cgroup.freeze. It takes effect some time later. */
+int leaf_freeze(bool frozen);
+
+/* Whether all are frozen now, by its cgroup.events behind `fd`, whose next change is told by POLLPRI
+ * from here on; -1: the leaf is gone. */
+int leaf_is_frozen(int fd);
 
 /* Wait until no process is in it, killing again each second; -1 when `seconds` were not enough. */
 int leaf_wait_empty(int seconds);

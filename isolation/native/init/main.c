@@ -13,6 +13,7 @@
  * nothing of the job's files.
  */
 #define _GNU_SOURCE
+#include "control.h"
 #include "leaf.h"
 #include "output.h"
 #include "record.h"
@@ -28,7 +29,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
@@ -38,12 +38,15 @@
 enum source {
 	ON_CHILD,    /* signalfd: SIGCHLD */
 	ON_REQUEST,  /* SLOT_CONTROL */
+	ON_LISTENER, /* SLOT_LISTENER: somebody takes charge */
+	ON_LIFELINE, /* SLOT_LIFELINE: it was let go */
 	ON_REPORT,   /* the workload executed its command, or could not */
 	ON_WALL,     /* timerfd: --time */
 	ON_GRACE,    /* timerfd: SIGTERM was not obeyed */
 	ON_CPU,      /* timerfd: look at the CPU time again */
 	ON_OUTPUT,   /* eventfd: a stream ended, or the cap is reached */
 	ON_MEMORY,   /* memory.events changed */
+	ON_FROZEN,   /* cgroup.events changed: there since the first pause */
 	SOURCE_COUNT
 };
 
@@ -54,6 +57,9 @@ static struct {
 	pid_t workload;       /* 0: not started, or its status is known */
 	struct timespec started;
 	bool ended;           /* the workload's first process is gone, or never came */
+	bool paused;          /* to be frozen: its clocks stand still */
+	bool frozen;          /* every process of it is, as the kernel says */
+	struct itimerspec wall_left; /* when paused */
 	bool draining;        /* nothing is left of the job but what its reader has not taken yet */
 	bool abandoned;       /* and is not to be waited for: the starter has gone, or insists */
 } init;
@@ -74,6 +80,7 @@ static int fail(const struct failure *failure)
 {
 	record_head.failed_step = failure->step;
 	record_head.failed_errno = failure->error;
+	record_head.failed_op = failure->op;
 	if (failure->interpreter)
 		record_head.flags |= RECORD_INTERPRETER;
 	init.ended = true;
@@ -83,7 +90,8 @@ static int fail(const struct failure *failure)
 /* A failure of the init itself, told as one of the step that clones the workload. */
 static int fail_here(const struct step *step)
 {
-	return fail(&(struct failure){.step = (int32_t)step->index, .error = errno});
+	return fail(&(struct failure){
+		.step = (int32_t)step->index, .error = errno, .op = step->op});
 }
 
 static int watch(enum source source, int fd, uint32_t events)
@@ -115,11 +123,22 @@ static int set_timer(enum source source, uint64_t milliseconds)
 	return timerfd_settime(init.fd[source], 0, &when, NULL);
 }
 
+static void tell_status(void)
+{
+	control_tell(&(struct status){
+		.started_ns = record_head.started_ns,
+		.paused = init.frozen,
+		.ending = record_head.ended_by,
+	});
+}
+
 /* The first reason holds: what comes later only hastens the end. */
 static void because(enum ended_by reason)
 {
-	if (record_head.ended_by == ENDED_NOTHING && !init.ended)
-		record_head.ended_by = reason;
+	if (record_head.ended_by != ENDED_NOTHING || init.ended)
+		return;
+	record_head.ended_by = reason;
+	tell_status();
 }
 
 static void kill_job(enum ended_by reason)
@@ -138,20 +157,86 @@ static void signal_job(int number)
 		(void)kill(init.workload, number);
 }
 
-static void stop_job(enum ended_by reason, int number, uint64_t grace_ms)
-{
-	because(reason);
-	if (grace_ms > 0)
-		signal_job(number); /* without grace there is nothing to ask for */
-	if (grace_ms == 0 || set_timer(ON_GRACE, grace_ms) != 0)
-		(void)leaf_kill();
-}
-
 static void drain_counter(enum source source)
 {
 	uint64_t count;
 	(void)!read(init.fd[source], &count, sizeof count);
 }
+
+/* One processor can use at most the budget's rest in its time, n processors in an n-th of it. */
+static void on_cpu(void)
+{
+	int64_t budget = (int64_t)init.plan.head->cpu_usec, used = leaf_cpu_usec();
+	uint64_t processors = init.plan.head->processors;
+	if (init.fd[ON_CPU] >= 0)
+		drain_counter(ON_CPU);
+	if (init.paused)
+		return; /* it uses none, and is looked at again when it goes on */
+	if (used >= budget) {
+		kill_job(ENDED_CPU_TIME);
+		return;
+	}
+	uint64_t rest_ms = (uint64_t)(budget - used) / 1000 / (processors > 0 ? processors : 1);
+	if (set_timer(ON_CPU, rest_ms < 5 ? 5 : rest_ms) != 0)
+		kill_job(ENDED_CPU_TIME); /* unwatched it may not go on */
+}
+
+static void on_frozen(void)
+{
+	int frozen = leaf_is_frozen(init.fd[ON_FROZEN]);
+	if (frozen < 0)
+		unwatch(ON_FROZEN);
+	else if (init.frozen != (frozen == 1)) {
+		init.frozen = frozen == 1;
+		tell_status();
+	}
+}
+
+static void stop_wall_clock(void)
+{
+	const struct itimerspec never = {0};
+	(void)timerfd_settime(init.fd[ON_WALL], 0, &never, &init.wall_left);
+	if (init.wall_left.it_value.tv_sec == 0 && init.wall_left.it_value.tv_nsec == 0)
+		init.wall_left.it_value.tv_nsec = 1; /* it had come this moment */
+}
+
+/* A job that is being ended goes on to its end. */
+static void pause_job(void)
+{
+	if (init.paused || init.ended || record_head.ended_by != ENDED_NOTHING)
+		return;
+	if (init.fd[ON_FROZEN] < 0 && watch(ON_FROZEN, leaf_open("cgroup.events"), EPOLLPRI) != 0)
+		return;
+	on_frozen();
+	if (leaf_freeze(true) != 0)
+		return;
+	init.paused = true;
+	if (init.fd[ON_WALL] >= 0)
+		stop_wall_clock();
+}
+
+static void resume_job(void)
+{
+	if (!init.paused)
+		return;
+	(void)leaf_freeze(false);
+	init.paused = false;
+	if (init.fd[ON_WALL] >= 0)
+		(void)timerfd_settime(init.fd[ON_WALL], 0, &init.wall_left, NULL);
+	if (init.plan.head->cpu_usec != 0)
+		on_cpu();
+}
+
+static void stop_job(enum ended_by reason, int number, uint64_t grace_ms)
+{
+	because(reason);
+	if (grace_ms > 0)
+		signal_job(number); /* without grace there is nothing to ask for */
+	resume_job(); /* so that it can answer */
+	if (grace_ms == 0 || set_timer(ON_GRACE, grace_ms) != 0)
+		(void)leaf_kill();
+}
+
 
 static void on_child(void)
 {
@@ -173,7 +258,7 @@ static void on_child(void)
  * a disk, which takes what it is given.) */
 static bool gives_up(const struct request *request)
 {
-	if (!init.draining || init.plan.head->slots & 1U << SLOT_SPOOL)
+	if (!init.draining || output_is_kept(init.plan.head))
 		return false;
 	if (request->type == REQUEST_SIGNAL)
 		return request->number == SIGINT || request->number == SIGTERM ||
@@ -181,39 +266,73 @@ static bool gives_up(const struct request *request)
 	return request->type == REQUEST_KILL;
 }
 
-static void on_request(void)
+static void obey(const struct request *request)
 {
-	struct request request;
-	ssize_t length = recv(SLOT_CONTROL, &request, sizeof request, MSG_DONTWAIT | MSG_TRUNC);
-	if (length < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (length <= 0) { /* EOF: the starter has gone */
-		unwatch(ON_REQUEST);
-		if (init.plan.head->peer_loss == PEER_LOSS_ENDS) {
-			init.abandoned = true;
-			kill_job(ENDED_PEER_LOST);
-		}
-		return;
-	}
-	if ((size_t)length != sizeof request)
-		return; /* not of this protocol */
-	if (gives_up(&request)) {
+	if (gives_up(request)) {
 		init.abandoned = true;
 		return;
 	}
-	switch (request.type) {
+	switch (request->type) {
 	case REQUEST_SIGNAL:
-		signal_job((int)request.number);
+		signal_job((int)request->number);
 		break;
 	case REQUEST_STOP:
-		stop_job(ENDED_STOP, (int)request.number, request.grace_ms);
+		stop_job(ENDED_STOP, (int)request->number, request->grace_ms);
 		break;
 	case REQUEST_KILL:
 		kill_job(ENDED_KILL);
 		break;
+	case REQUEST_PAUSE:
+		pause_job();
+		break;
+	case REQUEST_RESUME:
+		resume_job();
+		break;
 	default:
 		break;
 	}
+}
+
+/* Nobody is left for whom the job runs, or who reads what it wrote. */
+static void abandon(void)
+{
+	init.abandoned = true;
+	kill_job(ENDED_PEER_LOST);
+}
+
+static void drop_peer(void)
+{
+	(void)epoll_ctl(init.epoll, EPOLL_CTL_DEL, SLOT_CONTROL, NULL);
+	init.fd[ON_REQUEST] = -1;
+	control_vacate();
+}
+
+static void on_request(void)
+{
+	struct request request;
+	int got;
+	while ((got = control_request(&request)) > 0)
+		obey(&request);
+	if (got == 0)
+		return;
+	drop_peer();
+	if (init.plan.head->peer_loss == PEER_LOSS_ENDS)
+		abandon();
+}
+
+/* What the one before asked for counts: it is obeyed first. */
+static void on_listener(void)
+{
+	int peer = control_accept();
+	if (peer < 0)
+		return;
+	if (init.fd[ON_REQUEST] >= 0)
+		on_request();
+	if (init.fd[ON_REQUEST] >= 0)
+		drop_peer();
+	control_replace(peer);
+	(void)watch(ON_REQUEST, SLOT_CONTROL, EPOLLIN);
+	tell_status();
 }
 
 static void on_report(void)
@@ -227,40 +346,25 @@ static void on_report(void)
 	}
 	/* EOF comes with execve, and with a death before it (an early SIGKILL): both are told by the
 	 * wait status, so both count as executed. */
-	struct {
-		struct message_head head;
-		uint64_t realtime_ns;
-	} message = {{MESSAGE_STARTED, sizeof message.realtime_ns}, realtime()};
 	record_head.flags |= RECORD_EXECUTED;
-	record_head.started_ns = message.realtime_ns;
+	record_head.started_ns = realtime();
 	(void)clock_gettime(CLOCK_MONOTONIC, &init.started);
 	/* Set before, so that an execve that hangs has its limit too; the command gets all of it. */
-	if (init.fd[ON_WALL] >= 0)
+	if (init.fd[ON_WALL] >= 0) {
 		(void)set_timer(ON_WALL, init.plan.head->wall_ms);
-	(void)send(SLOT_CONTROL, &message, sizeof message, MSG_NOSIGNAL);
-}
-
-/* One processor can use at most the budget's rest in its time, n processors in an n-th of it. */
-static void on_cpu(void)
-{
-	int64_t budget = (int64_t)init.plan.head->cpu_usec, used = leaf_cpu_usec();
-	uint64_t processors = init.plan.head->processors;
-	if (init.fd[ON_CPU] >= 0)
-		drain_counter(ON_CPU);
-	if (used >= budget) {
-		kill_job(ENDED_CPU_TIME);
-		return;
+		if (init.paused)
+			stop_wall_clock();
 	}
-	uint64_t rest_ms = (uint64_t)(budget - used) / 1000 / (processors > 0 ? processors : 1);
-	if (set_timer(ON_CPU, rest_ms < 5 ? 5 : rest_ms) != 0)
-		kill_job(ENDED_CPU_TIME); /* unwatched it may not go on */
+	tell_status();
 }
 
 static void on_memory(void)
 {
 	char text[512];
-	(void)!pread(init.fd[ON_MEMORY], text, sizeof text, 0); /* arms the next event */
-	record_sample_memory();
+	if (pread(init.fd[ON_MEMORY], text, sizeof text, 0) < 0) /* arms the next event */
+		unwatch(ON_MEMORY); /* whoever gave the job up has removed the leaf */
+	else
+		record_sample_memory();
 }
 
 static void handle(enum source source)
@@ -272,12 +376,20 @@ static void handle(enum source source)
 	case ON_REQUEST:
 		on_request();
 		break;
+	case ON_LISTENER:
+		on_listener();
+		break;
+	case ON_LIFELINE:
+		unwatch(ON_LIFELINE);
+		abandon();
+		break;
 	case ON_REPORT:
 		on_report();
 		break;
 	case ON_WALL:
 		drain_counter(ON_WALL);
-		stop_job(ENDED_WALL_TIME, SIGTERM, init.plan.head->grace_ms);
+		if (!init.paused) /* else it came together with the pause, and comes again */
+			stop_job(ENDED_WALL_TIME, SIGTERM, init.plan.head->grace_ms);
 		break;
 	case ON_GRACE:
 		drain_counter(ON_GRACE);
@@ -293,6 +405,9 @@ static void handle(enum source source)
 		break;
 	case ON_MEMORY:
 		on_memory();
+		break;
+	case ON_FROZEN:
+		on_frozen();
 		break;
 	case SOURCE_COUNT:
 		break;
@@ -343,10 +458,21 @@ static int open_plan(void)
 	return plan_check(&init.plan, bytes, (size_t)status.st_size);
 }
 
+static bool has_slot(enum slot slot)
+{
+	return init.plan.head->slots & 1U << slot;
+}
+
 static int watch_events(void)
 {
 	if (watch(ON_REQUEST, SLOT_CONTROL, EPOLLIN) != 0 ||
 	    watch(ON_OUTPUT, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), EPOLLIN) != 0)
+		return -1;
+	if (has_slot(SLOT_LISTENER) &&
+	    (control_listen() != 0 || watch(ON_LISTENER, SLOT_LISTENER, EPOLLIN) != 0))
+		return -1;
+	/* Only its end is asked for (POLLHUP always is), so that nobody can wake us with bytes. */
+	if (has_slot(SLOT_LIFELINE) && watch(ON_LIFELINE, SLOT_LIFELINE, EPOLLRDHUP) != 0)
 		return -1;
 	int memory = leaf_open("memory.events");
 	if (memory >= 0 && watch(ON_MEMORY, memory, EPOLLPRI) == 0) {
@@ -411,8 +537,10 @@ static int finish(void)
 	record_collect();
 	if (!clean || leaf_remove(init.plan.head->leaf) != 0)
 		record_head.flags |= RECORD_LEAF_STAYS;
-	if (init.plan.head->slots & 1U << SLOT_SPOOL)
+	if (has_slot(SLOT_SPOOL))
 		(void)record_store();
+	if (init.fd[ON_LISTENER] >= 0)
+		on_listener(); /* who comes later sees EOF, and reads what is stored */
 	(void)record_send();
 	return 0;
 }
@@ -420,7 +548,7 @@ static int finish(void)
 int main(void)
 {
 	struct step cursor = {0};
-	struct failure failure = {-1, 0, 0};
+	struct failure failure = {.step = -1};
 
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || open_plan() != 0)
 		return 1; /* EOF without a record: the starter says that the init was lost */

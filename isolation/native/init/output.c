@@ -42,14 +42,19 @@ static struct {
 	atomic_bool given_up; /* what has not been taken yet is lost */
 } output = {.index = -1, .last_call = -1};
 
-static int open_kept(const char *name)
-{
-	return openat(SLOT_SPOOL, name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-}
-
 static bool has_slot(const struct plan_head *head, enum slot slot)
 {
 	return head->slots & 1U << slot;
+}
+
+bool output_is_kept(const struct plan_head *head)
+{
+	return has_slot(head, SLOT_SPOOL) && !has_slot(head, SLOT_STDOUT) && !has_slot(head, SLOT_STDERR);
+}
+
+static int open_kept(const char *name)
+{
+	return openat(SLOT_SPOOL, name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 }
 
 /* Of a file that both streams write (`> file 2>&1`) write(2) locks the position; splice(2) does not,
@@ -77,7 +82,7 @@ static int open_stdin(const struct plan_head *head, int ends[3])
 int output_open(const struct plan_head *head, int ends[3])
 {
 	int pipes[2];
-	bool kept = has_slot(head, SLOT_SPOOL);
+	bool kept = output_is_kept(head);
 	output.cap = head->output_max;
 	output.when_full = (enum when_full)head->when_full;
 	output.last_call = eventfd(0, EFD_CLOEXEC);

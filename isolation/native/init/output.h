@@ -15,6 +15,9 @@ struct output_totals {
 	int32_t error; /* errno of the first write of it that failed; EPIPE: the reader had gone */
 };
 
+/* Whether output goes to the spool's files, and not to a reader. */
+bool output_is_kept(const struct plan_head *head);
+
 /* Make the pipes, open the spool; `ends` gets the job's stdin, stdout and stderr, the caller's to
  * close once the workload has them. -1 with errno. */
 int output_open(const struct plan_head *head, int ends[3]);

@@ -95,5 +95,5 @@ int record_send(void)
 	struct iovec parts[3] = {
 		{&head, sizeof head}, {&record_head, sizeof record_head}, {body, used}};
 	struct msghdr message = {.msg_iov = parts, .msg_iovlen = 3};
-	return sendmsg(SLOT_CONTROL, &message, MSG_NOSIGNAL) < 0 ? -1 : 0;
+	return sendmsg(SLOT_CONTROL, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -1 : 0;
 }

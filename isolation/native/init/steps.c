@@ -43,6 +43,7 @@ int steps_run(const struct plan *plan, struct step *cursor, uint32_t until, stru
 		if (function == NULL || function(cursor) != 0) {
 			failure->step = (int32_t)cursor->index;
 			failure->error = errno;
+			failure->op = cursor->op;
 			if (cursor->op == STEP_EXEC && failure->error == ELIBBAD) {
 				failure->interpreter = 1;
 				failure->error = ENOENT; /* what execve said */

@@ -9,6 +9,7 @@ struct failure {
 	int32_t step; /* its index in the plan; -1: no failure */
 	int32_t error; /* errno */
 	int32_t interpreter; /* STEP_EXEC: the file is there, its interpreter is not */
+	uint32_t op; /* enum step_op */
 };
 
 /* Execute steps from the one after `cursor`, up to and without `until` (a step_op) or the end.

@@ -80,7 +80,7 @@ static void default_signals(void)
 
 static void run_workload(const struct plan *plan, struct step *cursor)
 {
-	struct failure failure = {-1, 0, 0};
+	struct failure failure = {.step = -1};
 	default_signals();
 	(void)steps_run(plan, cursor, 0, &failure);
 	/* Only reached when a step failed: the last one is execve. */
