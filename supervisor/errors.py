@@ -1,7 +1,9 @@
 """What was asked wrongly, and the errors of isolation's door beside it: one family.
 
 The base, JobsupError, is isolation's, so that one `except` catches all. The errors that stand for
-a job's end are in failures.
+a job's end are in failures. Each has a code for programs, a key of protocol.ERROR_STATUS; what
+only a daemon can answer is made from a message and a hint, so that a client makes the same error
+from what it was sent.
 """
 
 from __future__ import annotations
@@ -20,12 +22,23 @@ from jobsup.isolation import (
 )
 
 __all__ = [
+    "Ambiguous",
+    "BadRequest",
     "BadValue",
+    "Forbidden",
     "HostNotSupported",
     "JobsupError",
     "LaunchFailed",
     "LimitNotEnforceable",
+    "NoSuchJob",
+    "NotReady",
     "PathRefused",
+    "QuotaExceeded",
+    "SchemaTooNew",
+    "StorageFull",
+    "StoreCorrupt",
+    "WrongState",
+    "code_of",
 ]
 
 
@@ -67,6 +80,8 @@ class BadValue(JobsupError):
             mention other options as "{mem}", or "{mem=1G}" with a value.
     """
 
+    code = "bad-value"
+
     def __init__(self, field: str, value: object, why: str, remedy: str | None = None) -> None:
         self.field = field
         self.value = value
@@ -86,3 +101,81 @@ class BadValue(JobsupError):
 
 def _mentioning(text: str, naming: Naming) -> str:
     return _MENTION.sub(lambda found: naming(found[1], found[2]), text)
+
+
+# ---- what only a daemon answers
+
+
+class BadRequest(JobsupError):
+    """What came is no request at all: not an object, not JSON, an unknown parameter."""
+
+    code = "bad-request"
+
+
+class Forbidden(JobsupError):
+    """Only root may do this, whoever's the job is."""
+
+    code = "forbidden"
+
+
+class NoSuchJob(JobsupError):
+    """There is no such job, or it is somebody else's: the two look the same."""
+
+    code = "not-found"
+
+
+class Ambiguous(JobsupError):
+    """Several jobs are called so, or begin so."""
+
+    code = "ambiguous"
+
+
+class WrongState(JobsupError):
+    """The job cannot do that where it is now."""
+
+    code = "wrong-state"
+
+
+class NotReady(JobsupError):
+    """The daemon takes no new jobs at the moment."""
+
+    code = "not-ready"
+
+
+class QuotaExceeded(JobsupError):
+    """The owner has as many jobs, bytes or followers as one may have."""
+
+    code = "quota"
+
+
+class StorageFull(JobsupError):
+    """What must be kept cannot be written; nothing was acknowledged."""
+
+    code = "storage-full"
+
+
+class SchemaTooNew(JobsupError):
+    """The records were written by a later version; they were left as they are."""
+
+    code = "internal"
+
+
+class StoreCorrupt(JobsupError):
+    """The records cannot be read: a damaged disk, or a file that is no database of ours."""
+
+    code = "internal"
+
+
+# The errors of isolation know nothing of the API.
+_CODES: dict[type[JobsupError], str] = {
+    HostNotSupported: "host-not-supported",
+    LaunchFailed: "launch-failed",
+    LimitNotEnforceable: "limit-not-enforceable",
+    PathRefused: "path-refused",
+}
+
+
+def code_of(error: JobsupError) -> str:
+    """The error's code, a key of protocol.ERROR_STATUS."""
+    code = getattr(error, "code", None)
+    return code if isinstance(code, str) else _CODES.get(type(error), "internal")

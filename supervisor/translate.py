@@ -62,8 +62,13 @@ class Caller:
         return cls(os.geteuid(), os.getegid(), tuple(os.getgroups()), dict(os.environb))
 
 
-def translate(spec: Spec, job_id: str, caller: Caller) -> tuple[Walls, Limits]:
+def translate(
+    spec: Spec, job_id: str, caller: Caller, *, hidden: tuple[bytes, ...] = HIDDEN
+) -> tuple[Walls, Limits]:
     """The walls and limits that the spec asks for.
+
+    Args:
+        hidden: the directories that no job may reach.
 
     Raises:
         BadValue: for a user or group that the host does not have, for what only root may ask, and
@@ -77,7 +82,7 @@ def translate(spec: Spec, job_id: str, caller: Caller) -> tuple[Walls, Limits]:
         files=Files(
             root=spec.root,
             grants=(*spec.rw, *spec.ro, *spec.tmpfs),
-            hidden=HIDDEN,
+            hidden=hidden,
             cwd=spec.cwd,
         ),
         network=spec.net,
