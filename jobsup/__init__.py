@@ -5,6 +5,11 @@
     done = jobsup.run(["make", "-j4"], mem="1G", cpus=2, rw=".", check=True)
     print(done.verdict.usage.memory_peak)
 
+    with jobsup.connect() as supervisor:  # a daemon's jobs; jobsup.aio.connect() with asyncio
+        job = supervisor.start(["make", "-j4"], mem="1G", rw="/srv/build")
+        for chunk in job.output():
+            ...
+
 `run` is shaped like subprocess.run; its keywords are the flags of `jobsup run`. Errors are one
 family under JobsupError. Names are loaded when they are first used, so that `import jobsup` costs
 nothing.
@@ -22,7 +27,19 @@ if TYPE_CHECKING:
         LimitNotEnforceable,
         PathRefused,
     )
-    from jobsup.supervisor.errors import BadValue
+    from jobsup.supervisor.client import aio
+    from jobsup.supervisor.client.blocking import Job, Supervisor, connect
+    from jobsup.supervisor.client.errors import ApiError, Disconnected, NoDaemon, StillRunning
+    from jobsup.supervisor.errors import (
+        Ambiguous,
+        BadValue,
+        Forbidden,
+        NoSuchJob,
+        NotReady,
+        QuotaExceeded,
+        StorageFull,
+        WrongState,
+    )
     from jobsup.supervisor.failures import (
         CpuTimeSpent,
         ExecFailed,
@@ -45,26 +62,41 @@ __all__ = [
     "DEVNULL",
     "PIPE",
     "STDOUT",
+    "Ambiguous",
+    "ApiError",
     "BadValue",
     "Completed",
     "CpuTimeSpent",
+    "Disconnected",
     "ExecFailed",
+    "Forbidden",
     "HostNotSupported",
+    "Job",
     "JobFailed",
     "JobsupError",
     "Killed",
     "LaunchFailed",
     "LimitNotEnforceable",
     "Lost",
+    "NoDaemon",
+    "NoSuchJob",
+    "NotReady",
     "Options",
     "OutOfMemory",
     "OutputLimitReached",
     "PathRefused",
+    "QuotaExceeded",
     "SetupFailed",
     "Signaled",
+    "StillRunning",
     "Stopped",
+    "StorageFull",
+    "Supervisor",
     "TimedOut",
     "Verdict",
+    "WrongState",
+    "aio",
+    "connect",
     "run",
 ]
 
@@ -74,14 +106,19 @@ _HOMES = (
     "supervisor.failures",
     "supervisor.library",
     "supervisor.verdict",
+    "supervisor.client.errors",
 )
+# What is looked for there and nowhere else: isolation has a Job of its own.
+_CLIENT = dict.fromkeys(("Job", "Supervisor", "connect"), "supervisor.client.blocking")
 
 
 def __getattr__(name: str) -> object:
     if name in __all__:
         from importlib import import_module
 
-        for home in _HOMES:
+        if name == "aio":
+            return import_module("jobsup.supervisor.client.aio")
+        for home in (_CLIENT[name],) if name in _CLIENT else _HOMES:
             module = import_module(f"jobsup.{home}")
             if hasattr(module, name):
                 globals()[name] = value = getattr(module, name)

@@ -19,7 +19,7 @@ import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from jobsup.isolation import EndedBy, ExitRecord, Program, errno_name
 
@@ -103,6 +103,19 @@ class Verdict:
         plain = dataclasses.asdict(self)
         plain["argv"] = [argument.decode(errors="backslashreplace") for argument in self.argv]
         return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """The verdict that `to_dict` made this of; what a later version added is left out.
+
+        Arguments that are not UTF-8 stay the escapes that they were shown as.
+        """
+        known = {entry.name for entry in dataclasses.fields(cls)}
+        told = {name: value for name, value in plain.items() if name in known}
+        usage = {entry.name for entry in dataclasses.fields(Usage)}
+        told["usage"] = Usage(**{n: v for n, v in plain.get("usage", {}).items() if n in usage})
+        told["argv"] = tuple(argument.encode() for argument in plain.get("argv", ()))
+        return cls(**told)
 
     def to_json(self) -> str:
         """The object as one line."""
