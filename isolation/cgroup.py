@@ -20,7 +20,7 @@ from .walls import Knob
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 # Of a removed leaf, a file is not there, and one that was open has no device.
-_GONE = (errno.ENOENT, errno.ENODEV)
+GONE = (errno.ENOENT, errno.ENODEV)
 _READ = os.O_RDONLY | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CLOEXEC
 
@@ -141,7 +141,7 @@ class Leaf:
         try:
             self.write("cgroup.kill", "1")
         except OSError as error:
-            if error.errno not in _GONE:
+            if error.errno not in GONE:
                 raise
 
     def wait_empty(self, seconds: float) -> bool:
@@ -165,7 +165,7 @@ class Leaf:
             self.kill()
             return self.wait_empty(seconds) and self._remove()
         except OSError as error:
-            if error.errno in _GONE:
+            if error.errno in GONE:
                 return True  # the init has removed it
             raise
 
@@ -182,6 +182,10 @@ class Leaf:
             else:
                 return True
         return False
+
+    def duplicate(self) -> Leaf:
+        """The same by another descriptor, to be closed as well."""
+        return Leaf(os.dup(self.descriptor), self.name, self._parent)
 
     def close(self) -> None:
         """Give up the descriptor, and with it our lock."""

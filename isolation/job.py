@@ -11,22 +11,26 @@ must be dropped without `conclude` by whoever made both.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
 import struct
-from contextlib import suppress
+from _thread import allocate_lock
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from . import hierarchy, protection
-from .cgroup import Leaf
-from .errors import JobsupError, LaunchFailed
+from . import devices, hierarchy, protection
+from .cgroup import GONE, Leaf
+from .change import change
+from .errors import JobsupError, LaunchFailed, LimitNotEnforceable
 from .killpoints import reached
 from .plan import compile_plan
 from .record import EndedBy, ExitRecord, decode
 from .shim import Spawned, constant, end, reap
 from .steps import Step
-from .walls import Walls
+from .walls import Limits, Walls
 
 RECORD_MAX = constant("RECORD_MAX")
 _REQUEST = struct.Struct("=2IQ")
@@ -34,6 +38,11 @@ _MESSAGE = struct.Struct("=2I")
 _STATUS = struct.Struct("=Q2I")
 _CREDENTIALS = struct.Struct("=3i")
 _EMPTY_SECONDS = 60.0
+# What is worth knowing of a job that runs; one that this kernel lacks is left out.
+_LIVE_COUNTERS = (
+    "memory.current memory.peak memory.events memory.swap.current cpu.stat io.stat pids.current "
+    "pids.peak pids.events"
+).split()
 
 
 class Status(NamedTuple):
@@ -100,6 +109,7 @@ class Job:
         self._name, self._control, self._init, self._leaf, self._place, self._spool = parts
         self._steps = steps
         self._data: bytes | None = None
+        self._leaf_lock = allocate_lock()
 
     @property
     def pid(self) -> int | None:
@@ -154,6 +164,56 @@ class Job:
             with suppress(BrokenPipeError, ConnectionResetError):  # it has ended by itself
                 self._control.send(_REQUEST.pack(constant(kind), number, grace_ms))
 
+    def detach(self) -> None:
+        """Let go of a job that is to go on without this process, and may be adopted by another."""
+        if self._control:
+            release(self._control)
+        if self._leaf:
+            release(self._leaf)
+        if self._init:
+            os.close(self._init.pidfd)
+
+    def change(self, limits: Limits) -> dict[str, str]:
+        """Give the running job other limits; what is in force then. Blocks: the kernel may first
+        have to reclaim memory. A memory.max below what cannot be reclaimed ends the job.
+
+        Raises:
+            LimitNotEnforceable: one is refused, or the job has ended; nothing has changed.
+            PathRefused: a device that cannot be limited.
+        """
+        knobs = [*limits.knobs, *devices.io_knobs(limits.io)]
+        try:
+            with self._shared_leaf() as leaf:
+                in_force = change(leaf, self._place, knobs)
+        except OSError as error:
+            if error.errno not in GONE or not knobs:
+                raise
+            raise LimitNotEnforceable(knobs[0].file, "the job has ended") from error
+        self.limits = self.limits | in_force
+        return in_force
+
+    def counters(self) -> dict[str, str]:
+        """Files of the leaf as the kernel prints them now; none once it is gone."""
+        found = {}
+        with suppress(FileNotFoundError), self._shared_leaf() as leaf:
+            for file in _LIVE_COUNTERS:
+                with suppress(OSError):  # ENOENT: not of this kernel; ENODEV: gone
+                    found[file] = leaf.read(file)
+        return found
+
+    @contextmanager
+    def _shared_leaf(self) -> Iterator[Leaf]:
+        """The leaf by a descriptor of its own: another thread may conclude the job meanwhile, and
+        the number would be another file's."""
+        with self._leaf_lock:
+            if self._leaf is None:
+                raise FileNotFoundError(errno.ENOENT, "the leaf is gone", self._name)
+            shared = self._leaf.duplicate()
+        try:
+            yield shared
+        finally:
+            shared.close()
+
     def conclude(self, walls: Walls | None = None) -> ExitRecord | None:
         """After EOF (or to give the job up): make sure that nothing is left, and the record.
         Blocks. With the `walls` of an adopted job a step of its that failed is told in its words.
@@ -163,7 +223,7 @@ class Job:
         """
         if self._control:
             release(self._control)
-        emptied = self._clear() if self._leaf else True
+        emptied = self._clear()
         if self._steps is None or not self.limits.keys().isdisjoint(protection.FILES):
             protection.settle(self._place)
         data = self._data or self._stored()
@@ -175,26 +235,31 @@ class Job:
 
     def _clear(self) -> bool:
         """Until neither a process nor the init is left; False: some stay."""
-        assert self._leaf
         emptied = True
         try:
-            if self._data is None or decode(self._data).leaf_stays:
-                self._leaf.kill()
-                # One after the other: nothing wakes who waits at a leaf that somebody else removes
-                # (the notice of its last process comes late, and goes with the file).
-                if self._init:
-                    end(self._init, _EMPTY_SECONDS)
-                else:
-                    # An init that does not answer holds its lock as long as it lives.
-                    fcntl.flock(self._leaf.descriptor, fcntl.LOCK_EX)
-                emptied = self._leaf.clear(_EMPTY_SECONDS)
+            if self._leaf and (self._data is None or decode(self._data).leaf_stays):
+                emptied = self._empty(self._leaf)
                 reached("leaf-cleared")
         finally:
-            release(self._leaf)
+            with self._leaf_lock:
+                leaf, self._leaf = self._leaf, None
+            if leaf:
+                release(leaf)
             if self._init:
                 reap(self._init)
         reached("init-reaped")
         return emptied
+
+    def _empty(self, leaf: Leaf) -> bool:
+        leaf.kill()
+        # One after the other: nothing wakes who waits at a leaf that somebody else removes (the
+        # notice of its last process comes late, and goes with the file).
+        if self._init:
+            end(self._init, _EMPTY_SECONDS)
+        else:
+            # An init that does not answer holds its lock as long as it lives.
+            fcntl.flock(leaf.descriptor, fcntl.LOCK_EX)
+        return leaf.clear(_EMPTY_SECONDS)
 
     def _stored(self) -> bytes | None:
         """The record that the init left in the spool. One that is not there, or not to be read, is
