@@ -1,11 +1,12 @@
 """The host's half of vagrant/guest: host.py SECONDS WRITABLE... -- KERNEL ARGUMENT...
 
-Runs the User-mode Linux kernel behind a wall, carries the command's streams and signals, and ends
-as the command ended.  It runs in the private mount namespace that vagrant/guest made, with the
-runner's tmpfs on /sys; init is the other half, and says which console carries what.
+Runs the guest's kernel, or its emulator, behind a wall, carries the command's streams and signals,
+and ends as the command ended.  It runs in the private mount namespace that vagrant/guest made, with
+the runner's tmpfs on /sys; `command` is the other half, and says which console carries what.  In
+the kernel's arguments {out}, {err}, {feeding}, {control}, {report} and {log} stand for descriptors.
 
 A console cannot signal the end of input, and takes one byte a system call.  So stdin travels as
-files: stdin/0, stdin/1, ... in the runner's tmpfs, each announced by its number on a console and
+files: stdin/0, stdin/1, ... in GUEST, each announced by its number on a console and
 removed when the guest has taken it, then "end".  While the guest takes one, the next one fills.
 
 Every stream is copied by a thread with blocking calls, since User-mode Linux makes its descriptors
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import NoReturn
 
 RUN = "/sys"
@@ -83,17 +85,24 @@ def tell(console: int, message: str) -> None:
         os.write(console, f"{message}\n".encode())
 
 
-def copy_out(source: int, target: int, control: int) -> None:
-    """One output stream; when its reader is gone the guest is told, and the rest is dropped."""
-    lost = False
-    while data := os.read(source, 1 << 20):
-        if lost:
-            continue
-        try:
-            write_all(target, data)
-        except OSError:
-            lost = True
-            tell(control, f"close {target}")
+def copy_out(source: int, target: int, control: int, mark: str) -> None:
+    """One output stream, to the mark that the guest puts at its end: the status comes another way,
+    and may be here first.  When the reader is gone the guest is told, and the rest is dropped."""
+    end, held, lost = mark.encode(), b"", False
+    while held != end:
+        data = os.read(source, 1 << 20)
+        held += data
+        # What may be the beginning of the mark waits for what follows, if anything does.
+        begun = next(n for n in range(len(end) if data else 0, -1, -1) if held.endswith(end[:n]))
+        ready, held = held[: len(held) - begun], held[len(held) - begun :]
+        if not lost:
+            try:
+                write_all(target, ready)
+            except OSError:
+                lost = True
+                tell(control, f"close {target}")
+        if not data:
+            break
     events.put(("drained", target))
 
 
@@ -151,30 +160,27 @@ def main() -> NoReturn:
     for path in writable:
         set_read_only(path, False)
 
+    mark = os.urandom(16).hex()
+    Path(GUEST, "mark").write_text(f"{mark}\n")
     out, err, feeding, control, report = (os.pipe() for _ in range(5))
     log = os.open(f"{RUN}/log", os.O_WRONLY | os.O_APPEND)
-    consoles = [
-        f"con0=null,fd:{log}",
-        f"con1=null,fd:{out[1]}",
-        f"con2=null,fd:{err[1]}",
-        f"con3=fd:{feeding[0]},null",
-        f"con4=fd:{control[0]},null",
-        f"con5=null,fd:{report[1]}",
-    ]
-    guests = (out[1], err[1], feeding[0], control[0], report[1])
+    ends = {"log": log, "out": out[1], "err": err[1], "feeding": feeding[0],
+            "control": control[0], "report": report[1]}  # fmt: skip
+    for name, fd in ends.items():
+        command = [word.replace(f"{{{name}}}", str(fd)) for word in command]
     for sig in SIGNALS:
         if signal.getsignal(sig) is not signal.SIG_IGN:  # nohup, and a shell's background
             signal.signal(sig, lambda number, _: events.put(("signal", number)))
     pr_set_child_subreaper = 36  # so that we can wait for the namespace's PID 1 as well
     libc.prctl(pr_set_child_subreaper, 1)
-    kernel = start_kernel(command + consoles, (*guests, log), log)
-    for fd in guests:
-        os.close(fd)
+    kernel = start_kernel(command, tuple(ends.values()), log)
+    for name in ends.keys() - {"log"}:
+        os.close(ends[name])
 
     taken, ready = os.pipe(), threading.Event()
     for target, args in (
-        (copy_out, (out[0], 1, control[1])),
-        (copy_out, (err[0], 2, control[1])),
+        (copy_out, (out[0], 1, control[1], mark)),
+        (copy_out, (err[0], 2, control[1], mark)),
         (feed, (feeding[1], taken[0], ready)),
         (listen, (report[0], taken[1], ready)),
     ):
@@ -195,21 +201,22 @@ class Run:
 
     def follow(self) -> int:
         """The exit status."""
-        waiting_for = {("gone", 0), ("drained", 1), ("drained", 2)}
-        while waiting_for:
+        drained, ended = 0, False
+        while drained < 2 or not ended:
             event, number = self.next_event()
-            waiting_for.discard((event, number))
+            drained += event == "drained"
+            ended |= event in {"gone", "status"}
             if event == "ready":
                 self.ready = True
                 for early in self.early:
                     self.pass_on(early)
             elif event == "status":
                 self.status = number
-                power_off(self.kernel)
             elif event == "signal":
                 self.take_signal(number)
         if self.status is None:
             self.explain()
+        power_off(self.kernel)
         return self.status
 
     def next_event(self) -> tuple[str, int]:
