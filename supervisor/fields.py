@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from jobsup.isolation import CAPABILITIES, Bind, IoLimit, Rlimit, Scratch
 
@@ -90,8 +92,8 @@ def each(parser: Callable[[str, object], T]) -> Parser[tuple[T, ...]]:
 
 
 def elements(field: str, value: object) -> list[object]:
-    """The elements of a list, a tuple or another iterable; text and paths are one element."""
-    if isinstance(value, str | bytes | os.PathLike):
+    """The elements of a list, a tuple or another iterable; text, a path or a mapping is one."""
+    if isinstance(value, str | bytes | os.PathLike | Mapping):
         return [value]
     if isinstance(value, Iterable):
         return list(value)
@@ -148,8 +150,25 @@ def parse_path(field: str, value: object) -> bytes:
     return path
 
 
+# Whether who asks stands somewhere that this process knows.
+_placed = ContextVar("placed", default=True)
+
+
+@contextmanager
+def from_elsewhere() -> Iterator[None]:
+    """Parse for somebody in another process: their directory is not ours, so paths must be
+    absolute."""
+    token = _placed.set(False)
+    try:
+        yield
+    finally:
+        _placed.reset(token)
+
+
 def caller_directory(field: str, value: object) -> bytes:
     """Where the caller stands."""
+    if not _placed.get():
+        raise BadValue(field, value, "is not an absolute path", "begin it with /")
     try:
         here = os.getcwdb()
     except OSError:
@@ -170,9 +189,14 @@ def _two_parts(raw: bytes) -> tuple[bytes, bytes | None]:
 
 
 def bind(*, writable: bool) -> Parser[Bind]:
-    """A parser for PATH, SRC:DST or a pair of them; SRC from the caller's directory, DST inside."""
+    """A parser for PATH, SRC:DST or a pair of them; SRC from the caller's directory, DST inside.
+
+    In JSON the pair is {"source": …, "target": …}.
+    """
 
     def parse(field: str, value: object) -> Bind:
+        if isinstance(value, Mapping):
+            value = _members(field, value, "source", "target")
         if isinstance(value, tuple) and len(value) == 2:
             source, target = parse_path(field, value[0]), parse_bytes(field, value[1])
         else:
@@ -187,19 +211,37 @@ def bind(*, writable: bool) -> Parser[Bind]:
 
 
 def parse_tmpfs(field: str, value: object) -> Scratch:
-    """PATH or PATH:SIZE, inside the job."""
-    path, size = _two_parts(parse_bytes(field, value))
+    """PATH or PATH:SIZE, inside the job; in JSON also {"target": PATH, "size": SIZE}."""
+    size: object
+    if isinstance(value, Mapping):
+        target, size = _members(field, value, "target", "size")
+        path = parse_bytes(field, target)
+    else:
+        path, text = _two_parts(parse_bytes(field, value))
+        size = text and os.fsdecode(text)
     if not path.startswith(b"/"):
         raise BadValue(field, value, "is not an absolute path", "/PATH or /PATH:SIZE")
-    target = parse_path(field, path)
-    if target == b"/":
+    place = parse_path(field, path)
+    if place == b"/":
         raise BadValue(field, value, "cannot hide the whole root")
     if size is None:
-        return Scratch(target)
-    return Scratch(target, parse_size(field, os.fsdecode(size)))
+        return Scratch(place)
+    return Scratch(place, parse_size(field, size))
+
+
+def _members(field: str, value: Mapping[object, object], *names: str) -> tuple[object, ...]:
+    """The values of an object of exactly these names."""
+    if set(value) != set(names):
+        remedy = f"an object of {' and '.join(names)}"
+        raise BadValue(field, value, "has other members than it may", remedy)
+    return tuple(value[name] for name in names)
 
 
 # ---- ids and capabilities
+
+
+# A lone surrogate stands for a byte that is not UTF-8: no name of the host's has one.
+_ID_NAME = re.compile(r"[^\s:,/\x00-\x1f\ud800-\udfff]{1,256}")
 
 
 def parse_id(field: str, value: object) -> int | str:
@@ -210,7 +252,7 @@ def parse_id(field: str, value: object) -> int | str:
     remedy = f"a name, or a number from 0 to {ID_MAX}"
     if isinstance(value, int) and not isinstance(value, bool):
         number = value
-    elif not isinstance(value, str) or not re.fullmatch(r"[^\s:,/\x00-\x1f]{1,256}", value):
+    elif not isinstance(value, str) or not _ID_NAME.fullmatch(value):
         if field == "user" and isinstance(value, str) and ":" in value:
             remedy = "the group is an option of its own: {group=GROUP}"
         raise BadValue(field, value, "is neither a name nor an id", remedy)
@@ -291,12 +333,12 @@ def parse_rlimits(field: str, value: object) -> tuple[Rlimit, ...]:
 
 
 def _joined(field: str, value: object) -> list[object]:
-    """A mapping turned into "KEY=VALUE" texts; its values may be (soft, hard)."""
+    """A mapping turned into "KEY=VALUE" texts; its values may be (soft, hard), a list in JSON."""
     if not isinstance(value, Mapping):
         return elements(field, value)
     found: list[object] = []
     for key, amount in value.items():
-        parts = amount if isinstance(amount, tuple) else (amount,)
+        parts = amount if isinstance(amount, tuple | list) else (amount,)
         if not all(isinstance(part, str | int) and not isinstance(part, bool) for part in parts):
             raise BadValue(field, amount, "is not a resource limit")
         try:

@@ -81,7 +81,7 @@ class Spec:
     merge: Annotated[bool, fields.parse_flag] = False
 
     @classmethod
-    def make(cls, argv: Sequence[object], **options: object) -> Self:
+    def make(cls, /, argv: Sequence[object], **options: object) -> Self:
         """Check everything that was given; None for an option stands for its default.
 
         Raises:

@@ -93,6 +93,11 @@ def translate(
     return walls, Limits(knobs=_knobs(spec), io=spec.io_max)
 
 
+def is_of_the_caller(variable: bytes) -> bool:
+    """Whether a job gets this variable of its caller's without being asked."""
+    return variable in _OF_THE_CALLER or variable.startswith(b"LC_")
+
+
 def user_name(uid: int) -> str:
     """A uid's name where the host has one, else its digits."""
     entry = _passwd(uid)
@@ -207,7 +212,7 @@ def _environment(spec: Spec, job_id: str, uid: int, caller: Caller) -> dict[byte
         # Another user's job is at home with that user.
         clean = clean | inherited if uid == caller.uid else inherited | clean
     else:
-        clean |= {n: v for n, v in given.items() if n in _OF_THE_CALLER or n.startswith(b"LC_")}
+        clean |= {name: value for name, value in given.items() if is_of_the_caller(name)}
     for variable, value in spec.env:
         if value is not None:
             clean[variable] = value
