@@ -25,6 +25,7 @@ from jobsup.isolation import (
     Knob,
     Limits,
     Program,
+    Rlimit,
     Walls,
     Watch,
     WhenFull,
@@ -34,6 +35,7 @@ from jobsup.isolation import (
 from .errors import BadValue
 from .fields import ARGUMENT_MAX
 from .spec import Spec
+from .units import format_size
 
 # Our own state: no job may reach it, whatever it was granted.
 HIDDEN = (b"/run/jobsup", b"/var/lib/jobsup")
@@ -118,6 +120,7 @@ def _identity(spec: Spec, caller: Caller) -> Identity:
         groups = tuple(_gid("groups", group) for group in spec.groups)
     if caller.uid != 0:
         _refuse_strangers(spec, caller, Identity(uid, gid, groups))
+        _refuse_privileges(spec)
     return Identity(uid, gid, groups, _capabilities(spec, uid, caller))
 
 
@@ -175,6 +178,39 @@ def _refuse_strangers(spec: Spec, caller: Caller, asked: Identity) -> None:
     for gid in asked.groups:
         if gid not in own:
             raise BadValue("groups", gid, "is not a group of the caller's")
+
+
+_EVERYBODYS_WEIGHT = 100
+
+
+def _refuse_privileges(spec: Spec) -> None:
+    """Who is not root takes nothing from others' jobs, nor more than a login would give them."""
+    remedy = "only root may"
+    if spec.mem_low is not None:
+        why = "would keep memory from everybody else's jobs"
+        raise BadValue("mem_low", format_size(spec.mem_low), why, remedy)
+    for field in ("cpu_weight", "io_weight"):
+        weight = getattr(spec, field)
+        if weight is not None and weight > _EVERYBODYS_WEIGHT:
+            why = f"is above everybody's, {_EVERYBODYS_WEIGHT}"
+            raise BadValue(field, weight, why, remedy)
+    if spec.cgroup:
+        raise BadValue("cgroup", spec.cgroup[0][0], "is not written for a user's job", remedy)
+    if spec.oom_score_adj < 0:
+        why = "would have others killed in the job's place"
+        raise BadValue("oom_score_adj", spec.oom_score_adj, why, remedy)
+    _refuse_rlimits(spec.rlimit)
+
+
+def _refuse_rlimits(limits: tuple[Rlimit, ...]) -> None:
+    most = {limit.resource: limit.hard for limit in all_rlimits(())}
+    for limit in limits:
+        ceiling = most.get(limit.resource, 0)  # of one without a default nothing is given
+        if ceiling != RLIM_INFINITY and not 0 <= limit.hard <= ceiling:
+            name = next(name for name, number in RLIMITS.items() if number == limit.resource)
+            asked = "unlimited" if limit.hard == RLIM_INFINITY else limit.hard
+            why = "is above the hard limit of a user's job"
+            raise BadValue("rlimit", f"{name}={asked}", why, f"the most is {name}={ceiling}")
 
 
 def _capabilities(spec: Spec, uid: int, caller: Caller) -> frozenset[str]:

@@ -1,1 +1,1 @@
-"""The daemon: many jobs over time. Knows jobs and asyncio, touches Linux through isolation's door."""
+"""The daemon: many jobs over time. Knows jobs and asyncio, and Linux by isolation's door only."""

@@ -14,10 +14,10 @@ job's own, could not start included; `stopped` an end by request; `lost` one tha
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 
-class State(str, Enum):
+class State(StrEnum):
     """Where a job is. The value is its name in the API and in the records."""
 
     QUEUED = "queued"
