@@ -154,6 +154,12 @@ class StorageFull(JobsupError):
     code = "storage-full"
 
 
+class AlreadyRunning(JobsupError):
+    """Another daemon uses the same state."""
+
+    code = "internal"
+
+
 class SchemaTooNew(JobsupError):
     """The records were written by a later version; they were left as they are."""
 

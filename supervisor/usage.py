@@ -44,6 +44,16 @@ def usage_of(record: ExitRecord | None) -> Usage:
     )
 
 
+def current_of(counters: Mapping[str, str]) -> dict[str, int | None]:
+    """What a live job uses now, of the files of its leaf."""
+    return {
+        "memory": _number(counters.get("memory.current")),
+        "memory_peak": _number(counters.get("memory.peak")),
+        "cpu_usec": _flat(counters.get("cpu.stat")).get("usage_usec"),
+        "pids": _number(counters.get("pids.current")),
+    }
+
+
 def events_of(counters: Mapping[str, str]) -> dict[str, int | None]:
     """What happened to the job at its limits, by name; None: not known on this kernel."""
     memory = _flat(counters.get("memory.events"))

@@ -1,0 +1,89 @@
+"""Which job somebody means, and which ones they may see.
+
+Root sees all; anyone else their own. Somebody else's job answers exactly as one that is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ..errors import Ambiguous, BadValue, NoSuchJob
+from ..explain import show
+from ..protocol import JobPage
+from . import views
+from .job import LiveJob
+from .records import Record
+from .state import State
+from .store import Store
+
+if TYPE_CHECKING:
+    from .peer import Peer
+
+PAGE_MAX = 1000
+
+
+def sees(peer: Peer) -> int | None:
+    """The owner whose jobs this peer sees; None: everybody's."""
+    return None if peer.uid == 0 else peer.uid
+
+
+class Finder:
+    """Looks jobs up, the unfinished ones where they live."""
+
+    def __init__(self, store: Store, live: Mapping[str, LiveJob]) -> None:
+        self._store = store
+        self._live = live
+
+    async def find(self, ref: str, peer: Peer) -> Record:
+        """The job of this id; else the one whose id begins so; else the one of this name, an
+        unfinished one before ended ones, and of ended ones the newest.
+
+        Raises:
+            NoSuchJob, Ambiguous
+        """
+        uid = sees(peer)
+        job = self._live.get(ref)
+        if job is not None and uid in (None, job.record.uid):
+            return job.record
+        found = [self._present(record) for record in await self._store.matching(ref, uid)]
+        if not found:
+            raise NoSuchJob(f"there is no job {show(ref.encode(errors='replace')[:100])}")
+        named = [record for record in found if not record.id.startswith(ref)]
+        unfinished = [record for record in found if record.id in self._live]
+        if len(found) == 1 or (named and len(unfinished) <= 1):
+            return found[0]
+        ids = ", ".join(record.id for record in (unfinished if named else found))
+        raise Ambiguous(f"{ref} may be one of several jobs: {ids} …", hint="give more of the id")
+
+    def _present(self, record: Record) -> Record:
+        live = self._live.get(record.id)
+        return live.record if live is not None else record
+
+    async def page(
+        self, peer: Peer, *, state: str | None, name: str | None, limit: int, after: str | None
+    ) -> JobPage:
+        """Newest first.
+
+        Raises:
+            BadValue: a state or a cursor that is none.
+        """
+        if not 1 <= limit <= PAGE_MAX:
+            raise BadValue(
+                "limit", limit, "is out of range", f"a whole number from 1 to {PAGE_MAX}"
+            )
+        if after is not None and not (after.isascii() and after.isdecimal() and len(after) < 19):
+            raise BadValue("after", after, "is no cursor", "the `next` of another page")
+        rows = await self._store.page(
+            sees(peer), _state(state), name, limit + 1, int(after) if after else None
+        )
+        shown = [views.summary(self._present(record)) for record in rows[:limit]]
+        return JobPage(shown, str(rows[limit - 1].seq) if len(rows) > limit else None)
+
+
+def _state(name: str | None) -> State | None:
+    try:
+        return None if name is None else State(name)
+    except ValueError:
+        known = ", ".join(state.value for state in State)
+        raise BadValue("state", name, "is no state", f"one of {known}") from None

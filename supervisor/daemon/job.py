@@ -1,0 +1,287 @@
+"""One unfinished job: its record, its init, and the moves between its states.
+
+What drives it are events of the init's socket: a status (executed, paused, being ended), and EOF,
+after which the end is looked for and judged. The same path serves a job that this daemon started
+and one that it adopted, so nothing here knows which of the two it is.
+
+Everything runs on the event loop; what blocks goes to a thread of the crew's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+from jobsup.isolation import (
+    EndedBy,
+    Job,
+    JobsupError,
+    LaunchFailed,
+    Status,
+    Walls,
+    reached,
+)
+
+from ..errors import WrongState
+from ..request import Request
+from ..verdict import Verdict, judge
+from .launcher import Attached
+from .records import Record
+from .state import ENDED, State, move
+
+T = TypeVar("T")
+
+_FREEZE_SECONDS = 10.0
+_KILL = (int(signal.SIGKILL), 0)
+
+
+class Crew(Protocol):
+    """What the jobs of one daemon share."""
+
+    def save(self, record: Record) -> Awaitable[None]:
+        """Make the record durable, as it is now, and tell who listens."""
+
+    async def in_thread(self, call: Callable[[], T]) -> T:
+        """Run what blocks beside the loop."""
+
+    def walls(self, record: Record, request: Request) -> Walls: ...
+
+    def failed(self, job: LiveJob, error: BaseException) -> None:
+        """Something went wrong that has nobody to be raised to."""
+
+    async def run_ended(self, job: LiveJob, verdict: Verdict) -> None:
+        """A run is over: the job has ended, or is to be started again."""
+
+
+class LiveJob:
+    """A job that has not ended. `changed` wakes who waits for another state."""
+
+    def __init__(self, record: Record, request: Request, crew: Crew) -> None:
+        self.record = record
+        self.request = request
+        self.pauses = 0  # restarts in a row
+        self._crew = crew
+        self._handle: Job | None = None
+        self.attached: Attached | None = None  # while it is queued
+        self.unsaved = False  # it has ended, and there was no room to keep that
+        self.gone = False  # its init has ended: no output will come any more
+        self.host_lost = False  # its run began in another boot
+        self.concluding: asyncio.Task[None] | None = None
+        self._resend_stop = False
+        self._loop = asyncio.get_running_loop()
+        self._changed = self._loop.create_future()
+
+    @property
+    def handle(self) -> Job | None:
+        """The init, while there is one."""
+        return self._handle
+
+    def move(self, state: State, reason: str | None = None) -> Awaitable[None]:
+        """Take the job to another state; the awaitable resolves when that is durable.
+
+        Raises:
+            IllegalMove: it cannot go there from where it is; nothing has changed.
+        """
+        self.record.state = move(self.record.state, state)
+        self.record.reason = reason
+        saved = self._crew.save(self.record)
+        self.wake()
+        return saved
+
+    def move_to_rest(self, state: State, reason: str) -> None:
+        """Take the job to a state in which it has ended; keeping that is the crew's."""
+        self.record.state = move(self.record.state, state)
+        self.record.reason = reason
+
+    @property
+    def unended(self) -> bool:
+        return self.record.state not in ENDED
+
+    def take_attached(self) -> Attached | None:
+        """The descriptors of its caller, which are the taker's from now on."""
+        attached, self.attached = self.attached, None
+        return attached
+
+    def drop_attached(self) -> None:
+        """It will not be launched: its caller's descriptors are not needed."""
+        if (attached := self.take_attached()) is not None:
+            attached.close()
+
+    def wake(self) -> None:
+        """Let who waits for the job look again."""
+        self._changed.set_result(None)
+        self._changed = self._loop.create_future()
+
+    async def wait_change(self) -> None:
+        """Until its state or record changes once more."""
+        await asyncio.shield(self._changed)
+
+    # ---- from the init
+
+    def follow(self, handle: Job, *, adopted: bool = False) -> None:
+        """Serve this init from now on."""
+        self._handle = handle
+        self.gone = False
+        self._resend_stop = adopted and self.record.stop is not None
+        if not adopted:
+            self.record.limits = dict(handle.limits)
+        if handle.fileno() < 0:
+            self._begin_conclusion()
+            return
+        self._loop.add_reader(handle.fileno(), self._on_message)
+        if self.record.stop is not None and not adopted:
+            self._send_stop()  # it was asked for while the launch was on its way
+
+    def _on_message(self) -> None:
+        assert self._handle is not None
+        try:
+            message = self._handle.receive()
+        except (OSError, LaunchFailed) as error:
+            self._crew.failed(self, error)
+            message = None
+        if message is None:
+            self._loop.remove_reader(self._handle.fileno())
+            reached("end-seen")
+            self._begin_conclusion()
+        elif isinstance(message, Status):
+            self._on_status(message)
+
+    def _on_status(self, status: Status) -> None:
+        record = self.record
+        if status.started_ns and record.started_ns is None:
+            record.started_ns = status.started_ns
+        if status.started_ns and record.state is State.STARTING:
+            self._unawaited(self.move(State.RUNNING))
+        if status.paused and record.state is State.RUNNING:
+            self._unawaited(self.move(State.PAUSED, "paused on request"))
+        elif not status.paused and record.state is State.PAUSED:
+            self._unawaited(self.move(State.RUNNING))
+        if self._resend_stop:
+            # The request was durable; whether it reached the init, only the init knows.
+            self._resend_stop = False
+            if status.ending is EndedBy.NOTHING:
+                self._send_stop()
+
+    def _unawaited(self, saved: Awaitable[None]) -> None:
+        """Nobody was promised anything: what the record lacks after a crash, the init tells."""
+        future = asyncio.ensure_future(saved)
+        future.add_done_callback(self._saved)
+
+    def _saved(self, future: asyncio.Future[None]) -> None:
+        if not future.cancelled() and (error := future.exception()) is not None:
+            self._crew.failed(self, error)
+
+    # ---- its end
+
+    def _begin_conclusion(self) -> None:
+        self.gone = True
+        self.concluding = self._loop.create_task(self._conclude())
+        self.wake()
+
+    async def _conclude(self) -> None:
+        assert self._handle is not None
+        handle, self._handle = self._handle, None
+        try:
+            verdict = await self._crew.in_thread(lambda: self._judged(handle))
+            await self._crew.run_ended(self, verdict)
+        except BaseException as error:
+            self._crew.failed(self, error)
+            raise
+        finally:
+            self.concluding = None
+
+    def _judged(self, handle: Job) -> Verdict:
+        """In a thread: see that nothing is left of the job, and judge how it ended."""
+        record, request = self.record, self.request
+        try:
+            walls: Walls | None = self._crew.walls(record, request)
+        except JobsupError:  # its user is gone by now; only the advice is the poorer for it
+            walls = None
+        ended = handle.conclude(walls)
+        reached("record-read")
+        return judge(
+            request.spec,
+            record.id,
+            ended,
+            record.limits,
+            user=record.user,
+            # What lies where on the host is told to root alone.
+            program=walls.program if walls is not None and record.uid == 0 else None,
+            queued_ns=record.queued_ns,
+            started_ns=record.started_ns,
+            ended_ns=time.time_ns(),
+            host_lost=self.host_lost,
+        )
+
+    # ---- what people ask of it
+
+    async def stop(self, number: int, grace_ms: int) -> None:
+        """End it: `number`, and after `grace_ms` SIGKILL; SIGKILL without grace kills at once.
+        Returns when the request cannot be lost any more."""
+        self._require(State.STARTING, State.RUNNING, State.PAUSED, State.STOPPING)
+        self.record.stop = (number, grace_ms)
+        killed = self.record.stop == _KILL
+        reason = "killed on request" if killed else "stopped on request"
+        if self.record.state is State.STOPPING:
+            await self._crew.save(self.record)
+        else:
+            await self.move(State.STOPPING, reason)
+        reached("stop-durable")
+        self._send_stop()
+
+    def _send_stop(self) -> None:
+        if self._handle is None or self.record.stop is None:
+            return  # it is being launched, or over
+        if self.record.stop == _KILL:
+            self._handle.kill()
+        else:
+            self._handle.stop(*self.record.stop)
+
+    async def signal(self, number: int) -> None:
+        """To the process group of its first process."""
+        await self._past_start()
+        self._require(State.RUNNING, State.PAUSED, State.STOPPING)
+        if self._handle is not None:
+            self._handle.signal(number)
+
+    async def pause(self) -> None:
+        """Freeze it; returns when it stands still, or has ended meanwhile."""
+        await self._past_start()
+        self._require(State.RUNNING, State.PAUSED)
+        if self._handle is not None:
+            self._handle.pause()
+        await self._until(State.PAUSED, "its processes do not freeze: one sleeps in the kernel")
+
+    async def resume(self) -> None:
+        """Let a frozen job go on."""
+        await self._past_start()
+        self._require(State.RUNNING, State.PAUSED)
+        if self._handle is not None:
+            self._handle.resume()
+        await self._until(State.RUNNING, "its processes do not thaw")
+
+    async def _past_start(self) -> None:
+        """A command that is being executed is not there yet to be told anything."""
+        while self.record.state is State.STARTING:
+            await self.wait_change()
+
+    async def _until(self, state: State, otherwise: str) -> None:
+        try:
+            async with asyncio.timeout(_FREEZE_SECONDS):
+                while self.record.state is not state and self.record.state not in ENDED:
+                    await self.wait_change()
+        except TimeoutError:
+            raise WrongState(f"job {self.record.id}: {otherwise}") from None
+
+    def _require(self, *states: State) -> None:
+        if self.record.state not in states:
+            raise WrongState(f"job {self.record.id} is {self.record.state.value}")
+
+    def release(self) -> None:
+        """The daemon goes; the job does not."""
+        if self._handle is not None and self._handle.fileno() >= 0:
+            self._loop.remove_reader(self._handle.fileno())
+            self._handle.detach()

@@ -1,0 +1,236 @@
+"""From a record to a running init, and back to it after a restart: the blocking calls, each run in
+a thread, and the files of a job that they make and remove.
+
+    <lib>/jobs/<id>/job         the record at its first launch, should the database be lost
+    <lib>/jobs/<id>/stdin       what the job reads, where something was given
+    <lib>/jobs/<id>/<attempt>/  the spool of one run, written by its init
+    <run>/control/<id>          the socket on which the init listens for a restarted daemon
+
+Nothing here decides anything about a job; it says what it found.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from enum import Enum
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from jobsup.isolation import Job, LaunchFailed, Limits, Streams, Walls, adopt, launch
+
+from ..request import Request
+from ..translate import Caller, translate
+from .paths import Paths
+from .records import Record
+from .state import State
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class Attached(NamedTuple):
+    """The descriptors of a foreground job's caller. They are the launcher's, who closes them."""
+
+    stdin: int | None
+    stdout: int
+    stderr: int
+    lifeline: int
+
+    def close(self) -> None:
+        for descriptor in self:
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+class Trace(Enum):
+    """What is left of a launch that this daemon did not see."""
+
+    LIVE = "an init answers"
+    ENDED = "an init was there"
+    NONE = "no init ever was"
+
+
+class Launcher:
+    """The files and inits of one daemon's jobs."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+        self._control = os.open(paths.control, _DIRECTORY)
+
+    def close(self) -> None:
+        os.close(self._control)
+
+    def walls(self, record: Record, request: Request) -> Walls:
+        """What the job's walls are to be, as `start` has them made.
+
+        Raises:
+            BadValue: for a user or group that is not there any more.
+        """
+        return self._translated(record, request)[0]
+
+    def _translated(self, record: Record, request: Request) -> tuple[Walls, Limits]:
+        caller = Caller(record.uid, record.gid, record.groups, request.environment)
+        return translate(request.spec, record.id, caller, hidden=self._paths.hidden)
+
+    def start(self, record: Record, request: Request, attached: Attached | None) -> Job:
+        """Launch the record's attempt.
+
+        Raises:
+            JobsupError: it was refused or failed; no process of it is left.
+        """
+        walls, limits = self._translated(record, request)
+        with ExitStack() as stack:
+            if attached is not None:
+                stack.callback(attached.close)
+            try:
+                spool = self._make_spool(record, stack)
+                listener = self._listen(record.id, stack)
+                stdin = self._stdin(record.id, stack)
+            except OSError as error:
+                raise LaunchFailed(f"preparing the job's files: {error}", None) from error
+            if attached is not None:
+                streams = Streams(*attached[:3], spool, attached.lifeline, listener)
+            else:
+                streams = Streams(stdin=stdin, spool=spool, listener=listener)
+            return launch(walls, limits, record.id, streams, outlive=True)
+
+    def _make_spool(self, record: Record, stack: ExitStack) -> int:
+        spool = self._paths.spool(record.id, record.attempt)
+        spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kept = self._paths.job(record.id) / "job"
+        if not kept.exists():
+            kept.write_bytes(msgspec.json.encode(record))
+        descriptor = os.open(spool, _DIRECTORY)
+        stack.callback(os.close, descriptor)
+        return descriptor
+
+    def _listen(self, job_id: str, stack: ExitStack) -> int:
+        self.forget_control(job_id)
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        # Through a descriptor: a socket's path is short (unix(7)), the directory's may not be.
+        listener.bind(f"/proc/self/fd/{self._control}/{job_id}")
+        listener.listen(16)
+        return listener.fileno()
+
+    def _stdin(self, job_id: str, stack: ExitStack) -> int | None:
+        try:
+            descriptor = os.open(self._paths.job(job_id) / "stdin", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        stack.callback(os.close, descriptor)
+        return descriptor
+
+    def take_stdin(self, job_id: str, source: Path) -> None:
+        """Keep a file as what the job reads, durably."""
+        directory = self._paths.job(job_id)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(source, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(source, directory / "stdin")
+        with _opened(directory) as descriptor:
+            os.fsync(descriptor)
+
+    # ---- after a restart of the daemon
+
+    def reach(self, record: Record) -> tuple[Trace, Job]:
+        """Connect to the init of the record's attempt, or say that it is gone. The job concludes
+        to what it left behind either way.
+
+        Raises:
+            OSError: neither can be found out.
+        """
+        with _opened(self._paths.spool(record.id, record.attempt)) as spool:
+            control = self._connect(record.id)
+            if control is not None:
+                return Trace.LIVE, adopt(record.id, control, spool)
+            # The init makes its files before it clones the workload.
+            was = any(_is_there(spool, name) for name in ("exit", "stdout", "output.index"))
+            return (Trace.ENDED if was else Trace.NONE), adopt(record.id, None, spool)
+
+    def _connect(self, job_id: str) -> socket.socket | None:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            connection.connect(f"/proc/self/fd/{self._control}/{job_id}")
+        except OSError as error:
+            connection.close()
+            if error.errno in (errno.ECONNREFUSED, errno.ENOENT, errno.ECONNRESET):
+                return None
+            raise
+        return connection
+
+    def controls(self) -> list[str]:
+        """The ids of the jobs whose control sockets are there."""
+        return os.listdir(self._control)
+
+    def kept_ids(self) -> list[str]:
+        """The ids of all jobs that have files."""
+        return os.listdir(self._paths.jobs)
+
+    def kept(self, job_id: str) -> Record | None:
+        """The record that was kept beside a job's spool, of the last attempt that has one."""
+        directory = self._paths.job(job_id)
+        try:
+            record = msgspec.json.decode((directory / "job").read_bytes(), type=Record)
+        except (OSError, msgspec.MsgspecError):
+            return None
+        attempts = [int(name) for name in os.listdir(directory) if name.isdecimal()]
+        record.attempt = max(attempts, default=1)
+        record.seq, record.state = 0, State.STARTING
+        return record
+
+    def end_unknown(self, job_id: str) -> None:
+        """Kill the job of an init that no record speaks of."""
+        control = self._connect(job_id)
+        if control is not None:
+            with _opened(self._paths.spool(job_id, 0)) as spool:
+                adopt(job_id, control, spool).conclude(None)
+        self.forget_control(job_id)
+        self.remove(job_id)
+
+    def forget_control(self, job_id: str) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(job_id, dir_fd=self._control)
+
+    def forget_attempts(self, job_id: str, below: int) -> None:
+        """Remove the spools of old runs."""
+        for entry in os.scandir(self._paths.job(job_id)):
+            if entry.name.isdecimal() and int(entry.name) < below:
+                shutil.rmtree(entry.path)
+
+    def remove(self, job_id: str) -> None:
+        """Remove every file of a job."""
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self._paths.job(job_id))
+
+    def spool_bytes(self, job_id: str) -> int:
+        """How much of the disk a job's files take up, as far as they are output."""
+        total = 0
+        for name in ("stdout", "stderr", "output.index", "stdin"):
+            for path in self._paths.job(job_id).glob(f"*/{name}" if name != "stdin" else name):
+                with suppress(FileNotFoundError):
+                    total += path.stat().st_size
+        return total
+
+
+def _is_there(directory: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+@contextmanager
+def _opened(directory: Path) -> Iterator[int]:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(directory, _DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,114 @@
+"""What a daemon makes of the jobs that another one left, on its start.
+
+For each unfinished record, in the order of submission:
+
+    queued                  waits again, for what was left of its time
+    of another boot         its exit record, else `lost`: the host went down
+    its init answers        adopted; a stop that the init does not know of is asked for again
+    an init was there       its exit record, else `init-lost`
+    no init ever was        launched now: the mark was durable and the clone had not happened
+                            (a foreground job, whose streams went with the old daemon, is not)
+
+An init answers, and no record speaks of it (the database was damaged): the record that was kept
+beside its spool is taken; without that nobody could ever tell whose it is, so it is ended.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from jobsup.isolation import Job, open_hierarchy, reached, sweep
+
+from ..request import Request
+from .job import LiveJob
+from .launcher import Trace
+from .log import log
+from .records import Record
+from .schedule import due_again
+from .state import State
+
+if TYPE_CHECKING:
+    from .dispatch import Dispatcher
+
+
+async def recover(dispatch: Dispatcher) -> None:
+    """Take up every job where it is.
+
+    Raises:
+        HostNotSupported: this host cannot run jobs.
+    """
+    place = await dispatch.in_thread(open_hierarchy)
+    records = await dispatch.store.unfinished()
+    restored = await _unrecorded(dispatch, {record.id for record in records})
+    records += restored
+    jobs = [LiveJob(record, Request.from_plain(record.request), dispatch) for record in records]
+    dispatch.jobs.update((job.record.id, job) for job in jobs)
+    live = [job for job in jobs if job.record.state is not State.QUEUED]
+    traces = await dispatch.in_thread(lambda: [dispatch.launcher.reach(job.record) for job in live])
+    # Leaves that nobody holds; those of jobs that will be launched again are among them.
+    await dispatch.in_thread(lambda: sweep(place))
+    for job, (trace, handle) in zip(live, traces, strict=True):
+        dispatch.admit_running(job)
+        job.host_lost = job.record.boot_id != dispatch.boot
+        # Without its record nobody knows whether it was launched before: never a second copy.
+        known = job.record not in restored and not job.host_lost and not job.record.attached
+        if trace is Trace.NONE and known:
+            dispatch.spawn(_launch_again(dispatch, job, handle))
+        else:
+            job.follow(handle, adopted=True)
+    now = time.time_ns()
+    for job in jobs:
+        if job.record.state is State.QUEUED:
+            _queue_again(dispatch, job, now)
+    log.info("took up jobs", live=len(live), queued=len(jobs) - len(live))
+    if dispatch.store.quarantined is None:
+        await _forget_strays(dispatch, {record.id for record in records})
+
+
+def _queue_again(dispatch: Dispatcher, job: LiveJob, now_ns: int) -> None:
+    if job.record.attached:
+        message = "the supervisor was restarted before the job could start"
+        dispatch.spawn(dispatch.run_ended(job, dispatch.not_started(job, "setup", message)))
+    else:
+        dispatch.queue(job, due_again(job.record, job.request, now_ns))
+
+
+async def _launch_again(dispatch: Dispatcher, job: LiveJob, handle: Job) -> None:
+    """A launch that a crash cut short before its clone."""
+    await dispatch.in_thread(lambda: handle.conclude(None))
+    reached("relaunch")
+    await dispatch.launch_marked(job)
+
+
+async def _unrecorded(dispatch: Dispatcher, known: set[str]) -> list[Record]:
+    """Jobs whose inits are there and whose records are not; where the records were damaged, all
+    jobs that left anything."""
+    ids = set(dispatch.launcher.controls()) - known
+    if dispatch.store.quarantined is not None:
+        log.error("the records were damaged, and moved aside", to=dispatch.store.quarantined)
+        ids |= set(dispatch.launcher.kept_ids()) - known
+    found = []
+    for job_id in sorted(ids):  # ids sort by time
+        if await dispatch.store.get(job_id) is not None:
+            dispatch.launcher.forget_control(
+                job_id
+            )  # it has ended, and that was durable before this
+            continue
+        record = await dispatch.in_thread(partial(dispatch.launcher.kept, job_id))
+        if record is None:
+            log.error("ended a job of which there is no record", job=job_id)
+            await dispatch.in_thread(partial(dispatch.launcher.end_unknown, job_id))
+            continue
+        log.warning("took a job's record from beside its spool", job=job_id)
+        await dispatch.save(record)
+        found.append(record)
+    return found
+
+
+async def _forget_strays(dispatch: Dispatcher, known: set[str]) -> None:
+    """Files of jobs that were forgotten, by a daemon that did not come to remove them."""
+    for job_id in set(dispatch.launcher.kept_ids()) - known:
+        if await dispatch.store.get(job_id) is None:
+            await dispatch.in_thread(partial(dispatch.launcher.remove, job_id))

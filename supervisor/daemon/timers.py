@@ -1,0 +1,84 @@
+"""When queued jobs become due. Durations run on the monotonic clock and do not notice when the wall
+clock is set; times of day follow the wall clock, also when it jumps.
+
+The loop's own timers are monotonic. For times of day the kernel wakes us: a timerfd on
+CLOCK_REALTIME, cancelled when that clock is set (timerfd_create(2), TFD_TIMER_CANCEL_ON_SET).
+Python has no call for it before 3.13.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import heapq
+import os
+import struct
+import time
+from collections.abc import Callable
+
+_TFD_CLOEXEC, _TFD_NONBLOCK = 0o2000000, 0o4000
+_ABSTIME, _CANCEL_ON_SET = 1, 2
+_ITIMERSPEC = struct.Struct("=4q")
+
+
+class WallClock:
+    """Calls back at times of day, in nanoseconds of CLOCK_REALTIME; each at most once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._heap: list[tuple[int, str]] = []
+        self._calls: dict[str, tuple[int, Callable[[], None]]] = {}
+        self._descriptor = self._libc.timerfd_create(
+            time.CLOCK_REALTIME, _TFD_CLOEXEC | _TFD_NONBLOCK
+        )
+        if self._descriptor < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        loop.add_reader(self._descriptor, self._woken)
+
+    def call_at(self, key: str, when_ns: int, call: Callable[[], None]) -> None:
+        """Call it then, or at once when the time has passed; a call of the same key is replaced."""
+        self._calls[key] = (when_ns, call)
+        heapq.heappush(self._heap, (when_ns, key))
+        self._arm()
+
+    def cancel(self, key: str) -> None:
+        self._calls.pop(key, None)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            self._loop.remove_reader(descriptor)
+            os.close(descriptor)
+
+    def _arm(self) -> None:
+        while self._heap and self._is_stale(self._heap[0]):
+            heapq.heappop(self._heap)
+        when = max(self._heap[0][0], 1) if self._heap else 0  # all zero disarms it
+        value = _ITIMERSPEC.pack(0, 0, when // 10**9, when % 10**9)
+        flags = _ABSTIME | _CANCEL_ON_SET
+        if self._libc.timerfd_settime(self._descriptor, flags, value, None) != 0:
+            number = ctypes.get_errno()
+            # The clock was set since the last read: the timer is armed all the same.
+            if number != errno.ECANCELED:
+                raise OSError(number, os.strerror(number))
+
+    def _is_stale(self, entry: tuple[int, str]) -> bool:
+        when, key = entry
+        return self._calls.get(key, (None,))[0] != when
+
+    def _woken(self) -> None:
+        try:
+            os.read(self._descriptor, 8)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.ECANCELED):
+                raise
+        now = time.time_ns()
+        while self._heap and self._heap[0][0] <= now:
+            entry = heapq.heappop(self._heap)
+            if not self._is_stale(entry):
+                _, call = self._calls.pop(entry[1])
+                call()
+        self._arm()

@@ -1,0 +1,101 @@
+"""A record as the API shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jobsup.isolation import Job
+
+from ..protocol import Attempt, JobStatus, JobSummary
+from ..usage import current_of
+from ..verdict import rfc3339
+from .job import LiveJob
+from .paths import Paths
+from .records import AttemptRow, Record
+from .state import State
+
+
+class SpoolView:
+    """The output of one attempt: where it is, and whether more of it will come."""
+
+    def __init__(self, paths: Paths, record: Record, attempt: int, job: LiveJob | None) -> None:
+        self.directory: Path = paths.spool(record.id, attempt)
+        self.attempt = attempt
+        self._record = record
+        self._job = job
+
+    @property
+    def complete(self) -> bool:
+        """No byte will be added: its init has ended."""
+        if self._job is None or self._job.gone:
+            return True
+        return self._record.attempt > self.attempt
+
+    async def wait_complete(self) -> None:
+        """Until no byte will be added."""
+        while not self.complete:
+            assert self._job is not None
+            await self._job.wait_change()
+
+
+def summary(record: Record) -> JobSummary:
+    """One line of a list."""
+    verdict = record.verdict or {}
+    return JobSummary(
+        id=record.id,
+        name=record.name,
+        state=record.state.value,
+        user=record.user,
+        argv=record.argv,
+        attempt=record.attempt,
+        queued_at=rfc3339(record.queued_ns) or "",
+        started_at=rfc3339(record.started_ns),
+        ended_at=rfc3339(record.ended_ns),
+        cause=verdict.get("cause"),
+        status=verdict.get("status"),
+        message=verdict.get("message"),
+    )
+
+
+def status(
+    record: Record, attempts: Sequence[AttemptRow], handle: Job | None, paths: Paths
+) -> JobStatus:
+    """All that is known of a job."""
+    waits = record.state is State.QUEUED
+    return JobStatus(
+        id=record.id,
+        name=record.name,
+        state=record.state.value,
+        user=record.user,
+        argv=record.argv,
+        attempt=record.attempt,
+        queued_at=rfc3339(record.queued_ns) or "",
+        started_at=rfc3339(record.started_ns),
+        ended_at=rfc3339(record.ended_ns),
+        due_at=rfc3339(record.due_ns) if waits else None,
+        reason=record.reason,
+        request=record.request,
+        limits=record.limits,
+        current=current_of(handle.counters()) if handle is not None else None,
+        output=_output(record, paths.spool(record.id, record.attempt)),
+        attempts=[_attempt(row) for row in attempts],
+        verdict=record.verdict,
+    )
+
+
+def _output(record: Record, spool: Path) -> dict[str, int]:
+    """Bytes so far; those of a job in the foreground went to its caller."""
+    found: Mapping[str, int | None] = (record.verdict or {}).get("output", {})
+    told = {f"{name}_bytes": found.get(f"{name}_bytes") or 0 for name in ("stdout", "stderr")}
+    for name in ("stdout", "stderr"):
+        try:
+            told[f"{name}_bytes"] = (spool / name).stat().st_size
+        except FileNotFoundError:
+            if record.ended_ns is None:
+                told[f"{name}_bytes"] = 0
+    return told
+
+
+def _attempt(row: AttemptRow) -> Attempt:
+    return Attempt(row.attempt, rfc3339(row.started_ns), rfc3339(row.ended_ns), row.verdict)
