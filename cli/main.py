@@ -22,10 +22,34 @@ from .core import Core
 OUR_ERROR = 125
 INTERRUPTED = 130
 
-# name -> the module that has a click command of that name, and its line in the help
+# name -> the module that has the command, under which name, and its line in the help
 _COMMANDS = {
-    "run": (".commands.run", "Run a command as a job, in the foreground."),
-    "doctor": (".commands.doctor", "Say what this host lacks for running jobs."),
+    "run": (".commands.run", "run", "Run a command as a job, in the foreground."),
+    "start": (".commands.start", "start", "Start a job that goes on by itself; print its id."),
+    "ls": (".commands.ls", "ls", "List jobs."),
+    "status": (".commands.status", "status", "Show all that is known of a job."),
+    "out": (".commands.out", "out", "Write what a job has written."),
+    "wait": (".commands.wait", "wait", "Wait for a job's end, and exit as it did."),
+    "stop": (".commands.verbs", "stop", "Ask jobs to end, and see that they do."),
+    "kill": (".commands.verbs", "kill", "End jobs at once."),
+    "pause": (".commands.verbs", "pause", "Freeze jobs."),
+    "resume": (".commands.verbs", "resume", "Let frozen jobs go on."),
+    "set": (".commands.change", "change", "Change the limits of jobs."),
+    "rm": (".commands.verbs", "rm", "Forget ended jobs."),
+    "prune": (".commands.prune", "prune", "Forget many ended jobs."),
+    "explain": (".commands.explain", "explain", "Tell why a job ended, with the evidence."),
+    "events": (".commands.events", "events", "Show what happens to jobs, as it happens."),
+    "serve": (".commands.serve", "serve", "Be the daemon."),
+    "control": (".commands.control", "control", "Have the daemon take new jobs, or none."),
+    "ping": (".commands.control", "ping", "Ask whether the daemon is there."),
+    "doctor": (".commands.doctor", "doctor", "Say what this host lacks for running jobs."),
+    "completion": (".commands.completion", "completion", "Print a shell's completion."),
+    "install": (
+        ".commands.install",
+        "install",
+        "Have systemd run the daemon, now and at every boot.",
+    ),
+    "uninstall": (".commands.install", "uninstall", "Stop the daemon and remove its units."),
 }
 
 
@@ -38,13 +62,14 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(_COMMANDS[cmd_name][0], __package__)
-        command: click.Command = getattr(module, cmd_name)
+        where, name, _ = _COMMANDS[cmd_name]
+        module = importlib.import_module(where, __package__)
+        command: click.Command = getattr(module, name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
 
 
 def _show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
@@ -65,8 +90,12 @@ def cli(ctx: click.Context) -> None:
     """Run programs as jobs: isolated, limited, observed and never lost track of.
 
     \b
-    Example:
+    Examples:
       sudo jobsup run --mem 256M -- python3 program.py
+      sudo jobsup serve &
+      id=$(jobsup start --mem 256M -- python3 program.py); jobsup out -f $id
+
+    Exit status: the job's own for run and wait; 125 for every error of jobsup's.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

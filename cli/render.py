@@ -88,6 +88,26 @@ def printable(line: str) -> str:
     return line.encode(errors="backslashreplace").decode()
 
 
+def safe(text: str) -> str:
+    """A line of somebody's text: what a terminal would act upon, or cannot show, as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape", "replace").decode()
+        for each in text
+    )
+
+
+def shortened(text: str, width: int) -> str:
+    """A text of at most `width` characters."""
+    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
+
+
+def tell(line: str) -> None:
+    """A line on stderr, for people."""
+    _tell(line)
+
+
 class GroupedOption(click.Option):
     """An option that is listed under a heading of the help."""
 

@@ -46,7 +46,7 @@ def run_foreground(spec: Spec, *, stdin: bool = True) -> Verdict:
     job = EmbeddedJob(spec)
     own = [is_open(number) for number in range(3)]
     with ExitStack() as stack:
-        wakeup = stack.enter_context(_caught_signals())
+        wakeup = stack.enter_context(caught_signals())
         wiring = Wiring(stack)
         feed = wiring.feed(0) if stdin and own[0] else None
         out, err = (number if own[number] else wiring.nowhere() for number in (1, 2))
@@ -74,7 +74,7 @@ class _Passing:
 
 
 @contextmanager
-def _caught_signals() -> Iterator[int]:
+def caught_signals() -> Iterator[int]:
     """A descriptor from which the numbers of caught signals are read. One that is ignored (nohup,
     a shell's background job) stays ignored."""
     read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

@@ -26,6 +26,10 @@ class Wiring:
         """Once the init is launched, and has its copies of what it reads and writes."""
         self._theirs.close()
 
+    def theirs(self, descriptor: int) -> None:
+        """One more that is closed here once the init has its copy."""
+        self._theirs.callback(os.close, descriptor)
+
     def feed(self, source: int | bytes) -> int:
         """The end that the job reads; it gets a copy of `source`, a descriptor or bytes."""
         read_end, write_end = _pipe()

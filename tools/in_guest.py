@@ -25,8 +25,9 @@ from typing import NamedTuple, NoReturn
 
 import click
 
-from jobsup.cli.commands.run import descriptor_named, discard, run, spec_of
+from jobsup.cli.commands.run import run, spec_of
 from jobsup.cli.main import fill_streams
+from jobsup.cli.report import descriptor_named, discard
 from jobsup.supervisor.errors import JobsupError
 from jobsup.supervisor.spec import Spec
 

@@ -74,9 +74,14 @@ def socket_path(socket: str | os.PathLike[str] | None = None) -> str:
 class Supervisor:
     """A daemon and its jobs, as far as they are the caller's. Safe to share among threads."""
 
-    def __init__(self, socket: str) -> None:
-        """Connects when it is first asked for something."""
+    def __init__(self, socket: str, *, deadline: float | None = None) -> None:
+        """Connects when it is first asked for something.
+
+        Args:
+            deadline: seconds of silence after which a call fails with TimeoutError.
+        """
         self.socket = socket
+        self.deadline = deadline
         self._idle: deque[tuple[sockets.socket, float]] = deque()
 
     def __enter__(self) -> Self:
@@ -203,13 +208,14 @@ def is_readable(connection: sockets.socket) -> bool:
     return bool(poll.poll(0))
 
 
-def connected(path: str) -> sockets.socket:
+def connected(path: str, deadline: float | None = None) -> sockets.socket:
     """A new connection.
 
     Raises:
         NoDaemon: nobody answers there.
     """
     connection = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM | sockets.SOCK_CLOEXEC)
+    connection.settimeout(deadline)
     try:
         connection.connect(path)
     except OSError as error:
@@ -257,7 +263,7 @@ class Line:
         self._connection = None if fresh else self._supervisor.borrow()
         if self._connection is not None:
             return False
-        self._connection = connected(self._supervisor.socket)
+        self._connection = connected(self._supervisor.socket, self._supervisor.deadline)
         return True
 
     @property

@@ -25,6 +25,7 @@ from jobsup.isolation import (
     LimitNotEnforceable,
     PathRefused,
 )
+from jobsup.supervisor.client.blocking import Supervisor
 from jobsup.supervisor.spec import Spec
 from jobsup.supervisor.verdict import Verdict, judge
 
@@ -48,6 +49,9 @@ class FakeCore(Core):
         if self.error is not None:
             raise self.error
         return judge(spec, "id", self.record, {"memory.max": "268435456"})
+
+    def daemon_if_any(self, socket: str | None) -> Supervisor | None:
+        return None
 
     def examine(self) -> Sequence[Finding]:
         return self.findings

@@ -1,0 +1,80 @@
+"""`jobsup start`: a job that goes on by itself; its id is all that is printed."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import options, render
+from ..client import socket_parameter
+
+if TYPE_CHECKING:
+    from ..core import Core
+
+_HELP = """Start a command as a job of the daemon's, and print its id.
+
+\b
+Examples:
+  id=$(jobsup start --mem 256M -- python3 program.py)
+  jobsup start --name backup --every "0 3 * * *" --rw /srv/backup -- backup.sh
+  pg_dump db | jobsup start --stdin - --rw /srv -- sh -c 'gzip > /srv/db.gz'
+
+It outlives this command and a restart of the daemon. Its output is kept: jobsup out ID. Flags end
+where CMD begins; those below "When and how often" are of start alone, the others as for run.
+"""
+
+_WHEN = [
+    ("--after", "TIME", "Not before so much time has gone by: 10s."),
+    ("--at", "TIME", "Not before this time of day: 2026-12-01T02:00, or RFC 3339."),
+    ("--every", "CRON", 'Again and again, as crontab(5) says: "0 3 * * *".'),
+    ("--restart", "POLICY", "no, on-failure[:N] or always; no unless said."),
+]
+
+
+def _start(
+    core: Core,
+    command: tuple[str, ...],
+    socket: str | None,
+    stdin: str | None,
+    as_json: bool,
+    **parameters: Any,  # noqa: ANN401 - for options_of
+) -> None:
+    asked = options.options_of(parameters)
+    if stdin is not None:
+        asked["stdin"] = sys.stdin.buffer if stdin == "-" else stdin
+    with core.supervisor(socket) as supervisor:
+        job = supervisor.start(command, **asked)
+    if as_json:
+        import json
+
+        click.echo(json.dumps({"id": job.id}))
+    else:
+        click.echo(job.id)
+
+
+start = options.JobCommand(
+    "start",
+    context_settings={"allow_interspersed_args": False, **render.HELP_FLAGS},
+    callback=click.pass_obj(_start),
+    help=_HELP,
+    options_metavar="[FLAGS] [--]",
+    params=[
+        *(
+            render.GroupedOption(
+                [flag], group="When and how often", metavar=metavar, default=None, help=text
+            )
+            for flag, metavar, text in _WHEN
+        ),
+        *options.job_options(),
+        click.Option(
+            ["--stdin"],
+            metavar="FILE|-",
+            help="What the job reads; - is ours, to its end. Nothing unless said.",
+        ),
+        click.Option(["--json", "as_json"], is_flag=True, help='Print {"id": …} instead.'),
+        socket_parameter(),
+        click.Argument(["command"], nargs=-1, required=True, metavar="CMD [ARG]..."),
+    ],
+)

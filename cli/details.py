@@ -1,0 +1,139 @@
+"""One job for people: its status, and the story of its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobsup.supervisor.units import format_size
+
+from . import render
+from .objects import ENDED
+from .table import age, command
+
+if TYPE_CHECKING:
+    from jobsup.supervisor.protocol import JobStatus
+
+_WIDTH = 9
+
+
+def show(status: JobStatus) -> None:
+    """A fact a line."""
+    for name, text in _facts(status):
+        click.echo(f"{name:{_WIDTH}} {render.safe(text)}")
+
+
+def _facts(status: JobStatus) -> Iterator[tuple[str, str]]:
+    now = time.time()
+    yield "id", status.id
+    if status.name is not None:
+        yield "name", status.name
+    yield "command", command(status.argv)
+    yield "user", status.user
+    yield "state", _state(status)
+    yield from _end(status)
+    for name, stamp in (
+        ("queued", status.queued_at),
+        ("due", status.due_at),
+        ("started", status.started_at),
+        ("ended", status.ended_at),
+    ):
+        if stamp:
+            ago = f" ({age(stamp, now)} ago)" if name != "due" else ""
+            yield name, f"{stamp}{ago}"
+    if status.limits:
+        yield "limits", ", ".join(f"{name} {value}" for name, value in status.limits.items())
+    if status.current is not None:
+        yield "now", current(status.current)
+    yield "output", _output(status.output)
+
+
+def _state(status: JobStatus) -> str:
+    again = f", attempt {status.attempt}" if status.attempt > 1 else ""
+    why = f": {status.reason}" if status.reason and status.state not in ENDED else ""
+    return f"{status.state}{again}{why}"
+
+
+def _end(status: JobStatus) -> Iterator[tuple[str, str]]:
+    verdict = status.verdict
+    if verdict is None:
+        return
+    which = "why" if status.state in ENDED else "last time"
+    yield which, verdict.get("message") or ""
+    if verdict.get("hint"):
+        yield "try", verdict["hint"]
+    if status.state in ENDED:
+        yield "exit", str(verdict.get("status"))
+
+
+def current(used: Mapping[str, int | None]) -> str:
+    """What a live job uses."""
+    parts = []
+    if (memory := used.get("memory")) is not None:
+        parts.append(f"memory {format_size(memory, exact=False)}")
+    if (cpu := used.get("cpu_usec")) is not None:
+        parts.append(f"cpu {cpu / 1e6:.1f}s")
+    if (pids := used.get("pids")) is not None:
+        parts.append("1 process" if pids == 1 else f"{pids} processes")
+    return ", ".join(parts) or "not known"
+
+
+def _output(told: Mapping[str, Any]) -> str:
+    sizes = (told.get("stdout_bytes") or 0, told.get("stderr_bytes") or 0)
+    return "{} bytes on stdout, {} on stderr".format(*sizes)
+
+
+# ---- the story
+
+
+def explain(status: JobStatus) -> None:
+    """What was asked, what happened, the evidence, and what to try."""
+    head = f"{status.id} ({status.name})" if status.name else status.id
+    click.echo(render.safe(f"{head}: {command(status.argv)}"))
+    for attempt in status.attempts[:-1] if status.state in ENDED else status.attempts:
+        if attempt.verdict is not None:
+            told = f"attempt {attempt.attempt}: {attempt.verdict.get('message')}"
+            click.echo(render.safe(told))
+    verdict = status.verdict
+    if status.state not in ENDED or verdict is None:
+        click.echo(render.safe(_state(status)))
+        return
+    click.echo(render.safe(f"{_state(status)}: {verdict.get('message')}"))
+    for line in _evidence(verdict):
+        click.echo(render.safe(f"  {line}"))
+    if verdict.get("hint"):
+        click.echo(render.safe(f"try {verdict['hint']}"))
+
+
+def _evidence(verdict: Mapping[str, Any]) -> Iterator[str]:
+    """Only what is known is told."""
+    if (seconds := verdict.get("wall_seconds")) is not None:
+        yield f"it ran for {seconds:.3f} s, as {verdict.get('user')}"
+    if (code := verdict.get("exit_code")) is not None:
+        yield f"its first process exited with {code}"
+    if verdict.get("signal"):
+        yield f"its first process was ended by {verdict['signal']}"
+    if failure := verdict.get("setup_failure"):
+        yield f"the step that failed: {failure.get('step')}: {failure.get('errno')}"
+    yield from _used(verdict.get("usage") or {}, verdict.get("limits") or {})
+    happened = {name: count for name, count in (verdict.get("events") or {}).items() if count}
+    if happened:
+        yield "the kernel counted " + ", ".join(f"{n} {count}" for n, count in happened.items())
+    output = verdict.get("output") or {}
+    lost = output.get("lost_bytes")
+    yield _output(output) + (f", {lost} lost" if lost else "")
+
+
+def _used(usage: Mapping[str, Any], limits: Mapping[str, str]) -> Iterator[str]:
+    if (peak := usage.get("memory_peak")) is not None:
+        most = limits.get("memory.max", "max")
+        of = f" of {format_size(int(most))}" if most.isdecimal() else ""
+        yield f"memory: {format_size(peak, exact=False)} at its peak{of}"
+    user, system = usage.get("cpu_user_usec"), usage.get("cpu_system_usec")
+    if user is not None and system is not None:
+        throttled = usage.get("cpu_throttled_usec")
+        held = f", held back for {throttled / 1e6:.3f} s" if throttled else ""
+        yield f"processor: {user / 1e6:.3f} s user, {system / 1e6:.3f} s system{held}"

@@ -1,0 +1,145 @@
+"""The options of a job on the command line: one table for every command that takes them.
+
+The flags are texts; Spec.make (or the daemon's) gives them their meaning, so that a value is
+refused in the same words here and in Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import click
+
+from . import render, report
+
+GROUPS: dict[str, list[tuple[str, str, str]]] = {
+    # group -> (flag, metavar, help)
+    # What ends in "..." may be given again; what has no metavar is a switch.
+    "Resources": [
+        ("--mem", "SIZE", "Memory limit; no swap with it unless --swap."),
+        ("--mem-high", "SIZE", "Slow the job down above this much memory."),
+        ("--mem-low", "SIZE", "Memory that is not taken from it while others have some."),
+        ("--swap", "SIZE|max", "Swap limit."),
+        ("--oom-group/--no-oom-group", "", "At --mem, kill all of it, or one process."),
+        ("--cpus", "N", "CPU time, in processors: 0.5 is half of one."),
+        ("--cpu-weight", "1-10000", "Share of busy processors; 100 is everybody's."),
+        ("--cpuset", "LIST", "Run on these processors only: 0-3,8."),
+        ("--pids", "N|max", "Most processes and threads; 4096 unless said."),
+        ("--io-max", "PATH|DEV:LIMITS...", "Rates of a disk: rbps=, wbps=, riops=, wiops=."),
+        ("--io-weight", "1-10000", "Share of busy disks; 100 is everybody's."),
+        ("--cgroup", "KEY=VALUE...", "Any other file of the job's cgroup."),
+    ],
+    "Files": [
+        ("--rw", "PATH|SRC:DST...", "Let the job write here."),
+        ("--ro", "PATH|SRC:DST...", "Let the job read what it would not see."),
+        ("--tmpfs", "/PATH[:SIZE]...", "An empty directory in memory."),
+        ("--root", "DIR", "Run in this file tree instead of the host's."),
+        ("--cwd", "DIR", "Working directory in the job; the caller's unless said."),
+    ],
+    "Network": [
+        ("--net", "none|host", "The job's own loopback (default), or the host's network."),
+        ("--hostname", "NAME", 'Host name in the job; "job" unless said.'),
+    ],
+    "Identity and environment": [
+        ("--user", "NAME|UID", "Run as this user, with that user's groups."),
+        ("--group", "NAME|GID", "Primary group."),
+        ("--groups", "LIST...", 'Supplementary groups, by commas; "none".'),
+        ("--cap", "CHANGE...", "Capabilities: none, all, NAME or -NAME, in order."),
+        ("--name", "NAME", "What people call it; several jobs may have the same."),
+        ("--env", "NAME[=VALUE]...", "Set a variable, or pass on the caller's if it is set."),
+        ("--env-file", "FILE...", "Variables from a file, NAME=VALUE a line; --env wins."),
+        ("--inherit-env", "", "Pass on the caller's whole environment."),
+        ("--rlimit", "NAME=SOFT[:HARD]...", "A resource limit: nofile=1024:4096."),
+        ("--oom-score-adj", "N", "-1000 to 1000; 0 unless said."),
+    ],
+    "Time and output": [
+        ("--time", "TIME", "Longest run: 10s, 1h30m."),
+        ("--cpu-time", "TIME", "CPU time of all its processes together."),
+        ("--grace", "TIME", "From SIGTERM to SIGKILL; 5s unless said."),
+        ("--output-max", "SIZE", "Most output, stdout and stderr together."),
+        ("--output-full", "drop|kill|block", "At --output-max; drop unless said."),
+        ("--merge", "", "stderr into stdout, in the order of writing."),
+    ],
+}
+
+
+def job_options(*only: str) -> list[click.Parameter]:
+    """The options of a job as those of a command; of these groups, or of all."""
+    return [
+        render.GroupedOption(
+            [flag],
+            group=group,
+            metavar=metavar.removesuffix("...") or None,
+            multiple=metavar.endswith("..."),
+            is_flag=not metavar,
+            default=None,
+            help=text,
+        )
+        for group, flags in GROUPS.items()
+        if not only or group in only
+        for flag, metavar, text in flags
+    ]
+
+
+def options_of(parameters: Mapping[str, Any], own: Collection[str] = ()) -> dict[str, Any]:
+    """The job's options among a command's parameters: texts, or tuples of them. What is not said
+    is left out, and so is what is the command's `own`."""
+    return {
+        name: value
+        for name, value in parameters.items()
+        if name not in own and value not in (None, ())
+    }
+
+
+# What other tools call it.
+_KNOWN_ELSEWHERE = {
+    "-m": "--mem",
+    "--memory": "--mem",
+    "--memory-swap": "--swap",
+    "--memory-reservation": "--mem-low",
+    "-c": "--cpu-weight",
+    "--cpu-shares": "--cpu-weight",
+    "--cpuset-cpus": "--cpuset",
+    "--pids-limit": "--pids",
+    "-v": "--rw SRC:DST or --ro SRC:DST",
+    "--volume": "--rw SRC:DST or --ro SRC:DST",
+    "--mount": "--rw SRC:DST or --ro SRC:DST",
+    "--bind": "--rw SRC:DST or --ro SRC:DST",
+    "-w": "--cwd",
+    "--workdir": "--cwd",
+    "--chdir": "--cwd",
+    "-e": "--env",
+    "-u": "--user",
+    "--network": "--net",
+    "--ulimit": "--rlimit",
+    "--cap-add": "--cap NAME",
+    "--cap-drop": "--cap -NAME",
+    "--timeout": "--time",
+    "--stop-timeout": "--grace",
+}
+_TERMINAL = frozenset({"-i", "--interactive", "-t", "--tty", "--pty"})
+
+
+class JobCommand(render.GroupedCommand):
+    """Words that are wrong: which ones may have been meant, and no old verdict left behind."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, list(args))
+        except click.UsageError as error:
+            so_far = click.Context(self, resilient_parsing=True)
+            super().parse_args(so_far, list(args))
+            if not so_far.params.get("dry_run"):
+                report.discard(so_far.params.get("json"))
+            if isinstance(error, click.NoSuchOption):
+                hint = _meant(error.option_name, error.possibilities)
+                raise render.NoSuchFlag(error.message, ctx, hint) from None
+            raise
+
+
+def _meant(flag: str, similar: Sequence[str] | None) -> str | None:
+    if flag in _TERMINAL:
+        return "a job has no terminal yet: its streams are pipes"
+    meant = _KNOWN_ELSEWHERE.get(flag) or (similar[0] if similar else None)
+    return f"did you mean {meant}?" if meant else None

@@ -1,0 +1,80 @@
+"""Jobs as a table: as wide as the terminal, or as it needs to be where it goes elsewhere."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from . import render
+
+if TYPE_CHECKING:
+    from jobsup.supervisor.protocol import JobSummary
+
+_ENDED = frozenset({"completed", "failed", "stopped", "lost"})
+_NAME_MOST = 24
+_COMMAND_LEAST = 12
+
+
+def show(jobs: Sequence[JobSummary]) -> None:
+    """A heading, and a line for each job; the command has what room is left."""
+    now = time.time()
+    others = len({job.user for job in jobs}) > 1 or os.geteuid() == 0
+    rows: list[tuple[str, ...]] = [("ID", "NAME", "USER", "STATE", "WHEN", "COMMAND")]
+    rows += [_row(job, now) for job in jobs]
+    if not others:
+        rows = [(*row[:2], *row[3:]) for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    room = _room(sum(widths) + 2 * len(widths))
+    for row in rows:
+        cells = [f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)]
+        last = row[-1] if room is None else render.shortened(row[-1], room)
+        click.echo("  ".join([*cells, last]).rstrip())
+
+
+def _room(taken: int) -> int | None:
+    """Columns for the command; None for as many as it has."""
+    if not sys.stdout.isatty():
+        return None
+    return max(shutil.get_terminal_size().columns - taken, _COMMAND_LEAST)
+
+
+def _row(job: JobSummary, now: float) -> tuple[str, ...]:
+    name = render.shortened(render.safe(job.name or "-"), _NAME_MOST)
+    return job.id, name, render.safe(job.user), _state(job), _when(job, now), command(job.argv)
+
+
+def command(argv: Sequence[str]) -> str:
+    """A command line as a shell would take it, without what would move a cursor."""
+    return render.safe(shlex.join(argv))
+
+
+def _state(job: JobSummary) -> str:
+    """And what it came from: the cause, or the exit code."""
+    if job.state == "failed" and job.cause is not None:
+        return f"failed ({job.status if job.cause == 'exited' else job.cause})"
+    if job.state == "stopped" and job.cause == "killed":
+        return "stopped (killed)"
+    return job.state
+
+
+def _when(job: JobSummary, now: float) -> str:
+    if job.state in _ENDED:
+        return f"{age(job.ended_at or job.queued_at, now)} ago"
+    return age(job.started_at or job.queued_at, now)
+
+
+def age(stamp: str, now: float) -> str:
+    """How long ago a time of the API's was, in its largest unit: "5m"."""
+    seconds = max(int(now - datetime.fromisoformat(stamp).timestamp()), 0)
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * size or (unit == "m" and seconds >= size):
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
