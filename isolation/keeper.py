@@ -6,15 +6,22 @@ job, which would cost a D-Bus round trip and a unit each. A cgroup without a pro
 the unit runs a process that sleeps, moved into a child group before controllers are enabled: a
 group with processes of its own cannot give controllers to its children (cgroup-v2.rst, "No Internal
 Process Constraint"; systemd 252 has no DelegateSubgroup= that would do it for us).
+
+`jobsup install` puts the unit in place; where it is not, a transient one of the same name does.
 """
 
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from .errors import HostNotSupported
 
+if TYPE_CHECKING:
+    import subprocess
+
 UNIT = "jobsup-keeper.service"
+_NOT_INSTALLED = 5  # systemctl's exit status, from the LSB: "program is not installed"
 
 
 def on_systemd() -> bool:
@@ -52,35 +59,53 @@ def place(mount: str) -> str:
 
 
 def _start() -> None:
-    """Start it as a transient unit. Somebody else may win the race: that is as good."""
-    import shutil  # which loads three compressors, for the first job of a boot alone
-    import subprocess
+    """Start the unit that was installed, else a transient one like it.
 
-    sleep = shutil.which("sleep") or "/bin/sleep"
-    result = subprocess.run(
+    Somebody else may win the race: that is as good. A job of the installed unit waits for the same
+    end; a transient unit of that name that is there already is refused.
+    """
+    installed = _run(["systemctl", "start", UNIT])
+    if installed.returncode == _NOT_INSTALLED:
+        _start_transient()
+    elif installed.returncode != 0:
+        raise HostNotSupported(
+            f"systemd could not start {UNIT}: {installed.stderr.strip()}",
+            hint=f"systemctl status {UNIT}",
+        )
+
+
+def _start_transient() -> None:
+    """What is set here is set, with its reasons, in supervisor/systemd/jobsup-keeper.service."""
+    result = _run(
         [
             "systemd-run",
             f"--unit={UNIT}",
             "--description=jobsup: the cgroup of all jobs",
             "--slice=system.slice",
+            "--property=After=network.target",
             "--property=Delegate=yes",
             "--property=Type=exec",
             "--property=OOMPolicy=continue",
+            "--property=OOMScoreAdjust=-1000",
             "--property=TasksMax=infinity",
             "--quiet",
-            sleep,
+            "sleep",
             "infinity",
-        ],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
+        ]
     )
     if result.returncode != 0 and "already" not in result.stderr:
         raise HostNotSupported(
             f"systemd-run could not start {UNIT}: {result.stderr.strip()}",
             hint="run as root, where systemd-run can reach systemd",
         )
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    import subprocess  # for the first job of a boot alone
+
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
 
 
 def _move_aside(directory: str) -> None:

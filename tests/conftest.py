@@ -7,7 +7,8 @@ every skip is a failure, whoever asked for it: a suite that quietly tests nothin
 red one. Each need is probed at most once a session.
 
 Needs of the kernel also mark the test `kernel`, as does lying in tests/kernel: tests/run sends
-those to the guest where the host cannot run them.
+those to the guest where the host cannot run them. What lies in tests/systemd is marked `systemd`,
+and what lies in tests/smp `smp`: those have guests of their own.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from hypothesis import settings
 MUST_RUN = os.environ.get("JOBSUP_MUST_RUN", "") not in {"", "0"}
 CGROUP = Path("/sys/fs/cgroup")
 KERNEL_TESTS = Path(__file__).parent / "kernel"
+SYSTEMD_TESTS = Path(__file__).parent / "systemd"
+SMP_TESTS = Path(__file__).parent / "smp"
 
 # No database: root would leave it in the checkout. No deadline: in the guest a page fault or a
 # fork takes many times what it takes on a host, which says nothing about the code.
@@ -61,6 +64,11 @@ def _file(path: str) -> str | None:
     return None if Path(path).exists() else f"no {path}"
 
 
+def _processors() -> str | None:
+    """User-mode Linux has one; one alone has no races between threads."""
+    return None if len(os.sched_getaffinity(0)) > 1 else "one processor only"
+
+
 def _nft_rules() -> str | None:
     """The packaged guest kernel has nf_tables, but not for IPv4; only a try tells."""
     if missing := _program("nft"):
@@ -82,6 +90,8 @@ NEEDS = {
     "psi": Need(lambda: _file("/proc/pressure/memory"), of_kernel=True),
     "userns": Need(lambda: _file("/proc/self/ns/user"), of_kernel=True),
     "nft": Need(_nft_rules, of_kernel=True),
+    "processors": Need(_processors),
+    "systemd": Need(lambda: _file("/run/systemd/system")),
 }
 
 
@@ -104,6 +114,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         here = item.path.is_relative_to(KERNEL_TESTS)
         if here or any(NEEDS[need].of_kernel for need in _needs(item)):
             item.add_marker("kernel")
+        if item.path.is_relative_to(SYSTEMD_TESTS):
+            item.add_marker("systemd")
+        if item.path.is_relative_to(SMP_TESTS):
+            item.add_marker("smp")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
