@@ -109,6 +109,8 @@ def test_a_kept_job_goes_on_without_its_starter_and_records_its_end(
 ) -> None:
     script = "sleep 0.5; echo still here; exit 3"
     job = launch(walls(script), LIMITS, "spool4", Streams(spool=spool), outlive=True)
+    assert job.pid
+    assert job._control
     pidfd = os.pidfd_open(job.pid)
     job._control.close()  # what the kernel does when the starter is killed
     assert select.select([pidfd], [], [], 20)[0], "the init has ended"
@@ -124,6 +126,8 @@ def test_a_kept_jobs_time_limit_holds_without_its_starter(tmp_path: Path, spool:
     watch = Watch(wall_ms=500, grace_ms=200)
     script = "trap '' TERM; while :; do sleep 1; done"
     job = launch(walls(script, watch), LIMITS, "spool5", Streams(spool=spool), outlive=True)
+    assert job.pid
+    assert job._control
     pidfd = os.pidfd_open(job.pid)
     job._control.close()
     assert select.select([pidfd], [], [], 20)[0], "the init has ended"
