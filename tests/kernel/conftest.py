@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.jobs import Jobs, inits, leaves
+from tests.kernel.kept import Keeper, kept_in
 
 MOUNTS = Path("/proc/self/mountinfo")
 
@@ -25,6 +26,13 @@ def jobs(tmp_path: Path) -> Iterator[Jobs]:
     runner = Jobs(tmp_path)
     yield runner
     runner.close()
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Iterator[Keeper]:
+    """What a daemon keeps of a job."""
+    with kept_in(tmp_path) as keeper:
+        yield keeper
 
 
 @pytest.fixture(autouse=True)

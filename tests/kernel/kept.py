@@ -7,7 +7,7 @@ import select
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jobsup.isolation import (
@@ -28,7 +28,7 @@ from jobsup.isolation import (
     launch,
 )
 from jobsup.isolation.record import decode
-from tests.kernel.jobs import PATIENCE
+from tests.kernel.jobs import PATIENCE, inits, kill
 
 LIMITS = Limits((Knob("pids.max", "64", "pids"),))
 NOBODY = 65534
@@ -135,3 +135,13 @@ class Keeper:
         with open(self.directory / "stdout", "rb") as file:
             while expected not in file.read():
                 file.seek(0)
+
+
+@contextmanager
+def kept_in(directory: Path) -> Iterator[Keeper]:
+    """A keeper whose job does not outlive the test, even one that fails."""
+    before = inits()
+    yield Keeper(directory, f"kept-{os.getpid()}")
+    for init in inits() - before:
+        with suppress(ProcessLookupError):
+            kill(init)

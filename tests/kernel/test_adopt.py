@@ -17,19 +17,14 @@ from jobsup.isolation import Bind, EndedBy, ExitRecord, Program, Walls
 from jobsup.isolation.shim import constant
 from tests.kernel.inside import PYTHON, place
 from tests.kernel.jobs import inits, kill, leaves, wait_ended, wait_no_inits
-from tests.kernel.kept import GOES_ON, NOBODY, Keeper, end_of, is_silent, status_of, walls
-
-
-@pytest.fixture
-def keeper(tmp_path: Path) -> Keeper:
-    return Keeper(tmp_path, f"adopt-{os.getpid()}")
+from tests.kernel.kept import GOES_ON, NOBODY, Keeper, end_of, is_silent, kept_in, status_of, walls
 
 
 @pytest.fixture
 def open_keeper() -> Iterator[Keeper]:
     """One whose listener every user may reach."""
-    with place() as directory:
-        yield Keeper(directory, f"adopt-{os.getpid()}")
+    with place() as directory, kept_in(directory) as keeper:
+        yield keeper
 
 
 def _missing_command() -> Walls:

@@ -22,11 +22,6 @@ MEM = Knob("memory.max", str(64 << 20), "mem")
 PIDS = Knob("pids.max", "64", "pids")
 
 
-@pytest.fixture
-def keeper(tmp_path: Path) -> Keeper:
-    return Keeper(tmp_path, f"change-{os.getpid()}")
-
-
 def test_what_is_changed_is_in_force_and_read_back(keeper: Keeper) -> None:
     job = keeper.launch(walls(GOES_ON), Limits((MEM, PIDS)))
     status_of(job)
