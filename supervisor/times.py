@@ -29,7 +29,7 @@ NEVER = 1 << 62  # the year 2116: after all that anybody waits for
 def parse_at(field: str, value: object) -> int:
     """A time as RFC 3339 has it ("2026-12-01T02:00:00Z"), of which seconds and zone may be left
     out."""
-    from datetime import UTC, datetime, timedelta  # a job at once needs none
+    from datetime import datetime  # a job at once needs none
 
     remedy = "such as 2026-12-01T02:00, or 2026-12-01T02:00:00Z"
     match = _RFC3339.fullmatch(value) if isinstance(value, str) else None
@@ -43,9 +43,8 @@ def parse_at(field: str, value: object) -> int:
     if not _FIRST_YEAR < moment.year < _LAST_YEAR:
         why = f"is not between the years {_FIRST_YEAR} and {_LAST_YEAR}"
         raise BadValue(field, value, why, remedy)
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    passed = moment.astimezone() - epoch
-    return passed // timedelta(seconds=1) * _SECOND + int((fraction or "").ljust(9, "0"))
+    # Of a local time, timestamp() asks mktime(3); whole seconds are exact in a float.
+    return int(moment.timestamp()) * _SECOND + int((fraction or "").ljust(9, "0"))
 
 
 def format_at(ns: int) -> str:
@@ -112,7 +111,7 @@ def local_zone() -> tzinfo:
             return ZoneInfo(name)
         with open(name, "rb") as file:
             return ZoneInfo.from_file(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):
         # A rule in the text of TZ itself, or no zones on this host.
         zone = datetime.now().astimezone().tzinfo
         assert zone is not None
