@@ -50,8 +50,15 @@ class Wiring:
 
     def nowhere(self) -> int:
         """An end that takes everything: /dev/null."""
+        return self._null(os.O_WRONLY)
+
+    def nothing(self) -> int:
+        """An end that gives nothing: /dev/null."""
+        return self._null(os.O_RDONLY)
+
+    def _null(self, mode: int) -> int:
         try:
-            null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            null = os.open(os.devnull, mode | os.O_CLOEXEC)
         except OSError as error:
             raise LaunchFailed("opening /dev/null", error.errno) from error
         self._theirs.callback(os.close, null)

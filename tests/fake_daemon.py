@@ -51,7 +51,9 @@ class Answer:
     chunks: list[bytes] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
     cut: bool = False  # the last chunk does not come, the connection is closed
-    before: Callable[[], None] | None = None
+    before: Callable[[], object] | None = None
+    # With a status of 101: what is done with the descriptors that come; the chunks are the answer.
+    attached: Callable[[list[int]], None] | None = None
 
 
 def json_answer(value: object, status: int = 200) -> Answer:
@@ -189,6 +191,8 @@ class FakeDaemon:
     def _reply(self, http: h11.Connection, connection: socket.socket, answer: Answer) -> bool:
         if answer.before is not None:
             answer.before()
+        if answer.status == 101:
+            return self._attach(http, connection, answer)
         headers = [("transfer-encoding", "chunked"), *answer.headers.items()]
         head = h11.Response(status_code=answer.status, headers=headers)
         connection.sendall(http.send(head) or b"")
@@ -198,6 +202,17 @@ class FakeDaemon:
             return False
         connection.sendall(http.send(h11.EndOfMessage()) or b"")
         return True
+
+    def _attach(self, http: h11.Connection, connection: socket.socket, answer: Answer) -> bool:
+        switching = h11.InformationalResponse(
+            status_code=101, headers=[("connection", "upgrade"), ("upgrade", "jobsup-run")]
+        )
+        connection.sendall(http.send(switching) or b"")
+        _, descriptors, _, _ = socket.recv_fds(connection, 1, 8)
+        if answer.attached is not None:
+            answer.attached(descriptors)
+        connection.sendall(b"".join(answer.chunks))
+        return False
 
 
 PING = {

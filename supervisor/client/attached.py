@@ -75,7 +75,7 @@ def run_attached(
     with ExitStack() as stack:
         wakeup = stack.enter_context(caught_signals())
         wiring = Wiring(stack)
-        feed = wiring.feed(0 if stdin and own[0] else b"")
+        feed = wiring.feed(0) if stdin and own[0] else wiring.nothing()
         out, err = (number if own[number] else wiring.nowhere() for number in (1, 2))
         lifeline, ours = os.pipe()
         wiring.theirs(lifeline)

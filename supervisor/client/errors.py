@@ -70,6 +70,7 @@ _KINDS: dict[str, type[JobsupError]] = {
     "forbidden": Forbidden,
     "quota": QuotaExceeded,
     "not-ready": NotReady,
+    "overloaded": NotReady,
     "storage-full": StorageFull,
     "limit-not-enforceable": LimitNotEnforceable,
     "path-refused": PathRefused,

@@ -139,7 +139,7 @@ class _Following:
             self._heard.note()
             self._ref = status.id
             self._wanted = self._wanted._replace(attempt=status.attempt)
-        asked = self._wanted._asdict()
+        asked = {**self._wanted._asdict(), "offset": self._wanted.offset or None}
         framed = self._unframing is not None
         response = yield from opened(calls.output(self._ref, frames=framed, **asked), fresh=False)
         self._heard.note()

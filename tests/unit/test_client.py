@@ -406,7 +406,7 @@ def test_output_to_its_end(client: Client, daemon: FakeDaemon) -> None:
     daemon.answers[f"GET {OUT}"] = [Answer(chunks=[b"a\0", b"b"], headers={"Jobsup-Offset": "0"})]
     assert b"".join(client.of_job(lambda job: job.output("stdout"))) == b"a\0b"
     asked = daemon.requests[-1].query
-    assert asked == {"stream": "stdout", "follow": "1", "offset": "0", "attempt": "1"}
+    assert asked == {"stream": "stdout", "follow": "1", "attempt": "1"}
 
 
 def test_a_broken_stream_goes_on_behind_its_last_byte(client: Client, daemon: FakeDaemon) -> None:
