@@ -138,6 +138,7 @@ class Dispatcher:
 
     async def _started(self, job: LiveJob, durable: Awaitable[None]) -> None:
         await durable
+        reached("starting-durable")
         await self.launch_marked(job)
 
     async def launch_marked(self, job: LiveJob) -> None:
@@ -200,6 +201,7 @@ class Dispatcher:
             job.move_to_rest(State(verdict.state), verdict.message)
             await self._keep_end(job)
             self.forget(job)
+            reached("control-removed")
             job.wake()
         else:
             await self._again(job, due)
@@ -249,6 +251,7 @@ class Dispatcher:
         record.limits = {}
         record.due_ns = due.when_ns
         await asyncio.gather(kept, job.move(State.QUEUED, due.reason))
+        reached("again-durable")
         oldest = record.attempt - _KEPT_ATTEMPTS
         if oldest > 1:
             await self.store.delete_attempts(record.id, oldest)

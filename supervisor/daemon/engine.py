@@ -190,6 +190,7 @@ class Engine:
             if stdin is not None:
                 keep = self.dispatch.launcher.take_stdin
                 await self.dispatch.in_thread(lambda: keep(record.id, stdin))
+                reached("stdin-kept")
             due = first_due(job.request, record.queued_ns)
             at_once = due is None and self.dispatch.enter(job)
             if at_once:
@@ -345,6 +346,7 @@ class Engine:
         if (handle := job.handle) is not None:
             in_force = await self.dispatch.in_thread(lambda: handle.change(limits))
             job.record.limits |= in_force
+            reached("limits-changed")
         elif job.record.state is not State.QUEUED:
             raise WrongState(f"job {record.id} is {record.state.value}", hint="try again")
         job.request = request
@@ -374,6 +376,7 @@ class Engine:
     async def forget(self, job_ids: list[str]) -> None:
         """Remove the records, then the files, of ended jobs."""
         await self.store.delete(job_ids)
+        reached("row-deleted")
         remove = self.dispatch.launcher.remove
         for job_id in job_ids:
             await self.dispatch.in_thread(partial(remove, job_id))

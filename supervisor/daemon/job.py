@@ -155,6 +155,7 @@ class LiveJob:
             record.started_ns = status.started_ns
         if status.started_ns and record.state is State.STARTING:
             self._unawaited(self.move(State.RUNNING))
+            reached("executed")
         if status.paused and record.state is State.RUNNING:
             self._unawaited(self.move(State.PAUSED, "paused on request"))
         elif not status.paused and record.state is State.PAUSED:
@@ -231,6 +232,7 @@ class LiveJob:
             await self.move(State.STOPPING, reason)
         reached("stop-durable")
         self._send_stop()
+        reached("stop-sent")
 
     def _send_stop(self) -> None:
         if self._handle is None or self.record.stop is None:

@@ -23,7 +23,16 @@ from typing import NamedTuple
 
 import msgspec
 
-from jobsup.isolation import Job, LaunchFailed, Limits, Streams, Walls, adopt, launch
+from jobsup.isolation import (
+    Job,
+    LaunchFailed,
+    Limits,
+    Streams,
+    Walls,
+    adopt,
+    launch,
+    reached,
+)
 
 from ..request import Request
 from ..translate import Caller, translate
@@ -90,7 +99,9 @@ class Launcher:
                 stack.callback(attached.close)
             try:
                 spool = self._make_spool(record, stack)
+                reached("spool-made")
                 listener = self._listen(record.id, stack)
+                reached("listening")
                 stdin = self._stdin(record.id, stack)
             except OSError as error:
                 raise LaunchFailed(f"preparing the job's files: {error}", None) from error

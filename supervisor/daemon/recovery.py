@@ -41,14 +41,17 @@ async def recover(dispatch: Dispatcher) -> None:
     """
     place = await dispatch.in_thread(open_hierarchy)
     records = await dispatch.store.unfinished()
+    reached("records-read")
     restored = await _unrecorded(dispatch, {record.id for record in records})
     records += restored
     jobs = [LiveJob(record, Request.from_plain(record.request), dispatch) for record in records]
     dispatch.jobs.update((job.record.id, job) for job in jobs)
     live = [job for job in jobs if job.record.state is not State.QUEUED]
     traces = await dispatch.in_thread(lambda: [dispatch.launcher.reach(job.record) for job in live])
+    reached("inits-reached")
     # Leaves that nobody holds; those of jobs that will be launched again are among them.
     await dispatch.in_thread(lambda: sweep(place))
+    reached("leaves-swept")
     for job, (trace, handle) in zip(live, traces, strict=True):
         dispatch.admit_running(job)
         job.host_lost = job.record.boot_id != dispatch.boot
@@ -58,6 +61,7 @@ async def recover(dispatch: Dispatcher) -> None:
             dispatch.spawn(_launch_again(dispatch, job, handle))
         else:
             job.follow(handle, adopted=True)
+    reached("adopted")
     now = time.time_ns()
     for job in jobs:
         if job.record.state is State.QUEUED:
@@ -65,6 +69,7 @@ async def recover(dispatch: Dispatcher) -> None:
     log.info("took up jobs", live=len(live), queued=len(jobs) - len(live))
     if dispatch.store.quarantined is None:
         await _forget_strays(dispatch, {record.id for record in records})
+    reached("recovered")
 
 
 def _queue_again(dispatch: Dispatcher, job: LiveJob, now_ns: int) -> None:
@@ -103,6 +108,7 @@ async def _unrecorded(dispatch: Dispatcher, known: set[str]) -> list[Record]:
             continue
         log.warning("took a job's record from beside its spool", job=job_id)
         await dispatch.save(record)
+        reached("record-restored")
         found.append(record)
     return found
 

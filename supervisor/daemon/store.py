@@ -23,6 +23,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from jobsup.isolation import reached
+
 from ..errors import StorageFull, StoreCorrupt
 from .records import AttemptRow, Record, Transition
 from .schema import open_database
@@ -186,6 +188,8 @@ class Store:
         The one whose id it is; else those whose id begins so (from three characters on), newest
         first; else those of this name, unfinished ones first, then the newest first.
         """
+        if not ref.isascii():  # as no id and no name is
+            return []
         asked = {"ref": ref, "past": ref + "\U0010ffff", "uid": uid}
         owned = "(:uid IS NULL OR uid = :uid)"
         if found := await self._select(f"WHERE id = :ref AND {owned}", asked):
@@ -206,6 +210,8 @@ class Store:
     ) -> list[Record]:
         """At most `limit` jobs, newest first, of those submitted before the one with seq `after`.
         None asks for all owners, states or names, and for the newest page."""
+        if name is not None and not name.isascii():
+            return []
         asked = {"uid": uid, "state": state and state.value, "name": name}
         said = {column: value for column, value in asked.items() if value is not None}
         tests = [f"{column} = :{column}" for column in said]
@@ -315,7 +321,9 @@ class Store:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
-        self.commits += self._connection.total_changes != before
+        if self._connection.total_changes != before:
+            self.commits += 1
+            reached("committed")
         return results
 
 
