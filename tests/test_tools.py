@@ -139,6 +139,21 @@ def test_another_file_takes_the_verdict(words: str) -> None:
     assert in_guest.asked(in_guest.with_json(args, job, Path("/v"))) == job._replace(json="/v")
 
 
+@pytest.mark.parametrize(
+    ("line", "refused"),
+    [
+        ("serve", True),
+        ("serve --state /s", True),
+        ("serve --help", False),
+        ("ls", False),
+        ("", False),
+    ],
+)
+def test_a_daemon_is_refused_where_nobody_could_reach_it(line: str, refused: bool) -> None:
+    assert in_guest.refuses_daemon(line.split()) is refused
+    assert refused or in_guest.asked(line.split()) is None
+
+
 def test_the_guest_has_half_of_a_usual_hosts_memory() -> None:
     memory = int(in_guest.memory().removesuffix("M")) << 20
     assert in_guest.LEAST_MEMORY <= memory <= in_guest.MOST_MEMORY

@@ -4,6 +4,9 @@ Only a job needs a kernel with cgroup v2: it goes into the guest. Everything els
 help, a dry run, `doctor`, which is to tell of this host, and whatever jobsup refuses. So the words
 are read here by jobsup itself, its command line's parser and its spec.
 
+A daemon is refused: it would live in a guest, whose sockets nobody outside can connect to. A
+session with one is a command of the guest's, see examples/session.sh.
+
 The guest sees the host's files read-only, has a /tmp, /run and /dev of its own, and forgets what
 is written, except in the directories that it shares: the current one, and those that the options
 name. A path that is named in any other way (in the command itself, or in a file) is not shared.
@@ -25,6 +28,7 @@ from typing import NamedTuple, NoReturn
 
 import click
 
+from jobsup.cli import render
 from jobsup.cli.commands.run import run, spec_of
 from jobsup.cli.main import fill_streams
 from jobsup.cli.report import descriptor_named, discard
@@ -36,6 +40,7 @@ JOBSUP = [sys.executable, "-I", "-B", "-m", "jobsup"]
 
 # What the guest has of its own, or refuses to share: the whole host, and what is no file on a disk.
 NEVER_SHARED = {Path("/"), Path("/dev"), Path("/proc"), Path("/sys")}
+_SESSION = f"in the guest it can, as: sudo {REPO}/vagrant/guest -- sh {REPO}/examples/session.sh"
 LEAST_MEMORY, MOST_MEMORY = 2 << 30, 16 << 30  # booting takes 30 ms longer for each GiB
 
 
@@ -45,6 +50,7 @@ class Asked(NamedTuple):
     spec: Spec
     json: str | None = None
     no_stdin: bool = False
+    env_files: tuple[str, ...] = ()
 
 
 def asked(args: list[str]) -> Asked | None:
@@ -56,7 +62,12 @@ def asked(args: list[str]) -> Asked | None:
             parameters = run.make_context("jobsup run", args[1:]).params
         if parameters["dry_run"]:
             return None
-        return Asked(spec_of(parameters), parameters["json"], parameters["no_stdin"])
+        return Asked(
+            spec_of(parameters),
+            parameters["json"],
+            parameters["no_stdin"],
+            parameters["env_file"] or (),
+        )
     except (click.ClickException, click.exceptions.Exit, JobsupError):
         return None
 
@@ -66,6 +77,8 @@ def named_paths(job: Asked) -> Iterator[tuple[str, Path]]:
     for grant in (*job.spec.rw, *job.spec.ro):
         yield "--rw" if grant.writable else "--ro", Path(os.fsdecode(grant.source))
     yield "--ro", Path(os.fsdecode(job.spec.root))
+    for file in job.env_files:
+        yield "--ro", Path(file)
     if job.json is not None and job.json != "-" and descriptor_named(job.json) is None:
         yield "--rw", Path(job.json)
 
@@ -117,6 +130,11 @@ def here() -> Path:
         return Path("/")
 
 
+def refuses_daemon(args: list[str]) -> bool:
+    """Whether the arguments ask for a daemon, and not merely for its help."""
+    return args[:1] == ["serve"] and not {"-h", "--help"} & set(args)
+
+
 def memory() -> str:
     """The guest's memory, so that the limits of a host's usual job mean something in it."""
     half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE") // 2
@@ -127,6 +145,9 @@ def main() -> None:
     """Become jobsup on the host, or the guest that runs it."""
     fill_streams()
     why, *args = sys.argv[1:]
+    if refuses_daemon(args):
+        render.error(f"a daemon cannot run on this host: {why}", _SESSION)
+        sys.exit(125)
     job = asked(args)
     if job is None:
         os.execv(JOBSUP[0], [*JOBSUP, *args])

@@ -38,13 +38,19 @@ def control(core: Core, state: str | None, as_json: bool, socket: str | None) ->
 
 
 @command("ping")
+@click.option("--wait", metavar="TIME", help="The daemon may take so long to come up.")
 @json_option
 @socket_option
 @click.pass_obj
-def ping(core: Core, as_json: bool, socket: str | None) -> None:
+def ping(core: Core, wait: str | None, as_json: bool, socket: str | None) -> None:
     """Ask whether the daemon is there; prints its time."""
+    seconds = 0.0
+    if wait is not None:
+        from jobsup.supervisor.units import parse_duration
+
+        seconds = parse_duration("wait", wait, 0) / 1e6
     with core.supervisor(socket) as supervisor:
-        told = supervisor.ping()
+        told = supervisor.ping(wait=seconds)
     if as_json:
         from ..objects import line
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +27,22 @@ It outlives this command and a restart of the daemon. Its output is kept: jobsup
 where CMD begins; those below "When and how often" are of start alone, the others as for run.
 """
 
+
+@contextmanager
+def _fed(stdin: str | None) -> Iterator[str | IO[bytes] | None]:
+    """What the job reads. Ours is taken to its end first: the daemon waits for nobody's pipe."""
+    if stdin != "-":
+        yield stdin
+        return
+    from shutil import copyfileobj
+    from tempfile import TemporaryFile
+
+    with TemporaryFile() as kept:
+        copyfileobj(sys.stdin.buffer, kept)
+        kept.seek(0)
+        yield kept
+
+
 _WHEN = [
     ("--after", "TIME", "Not before so much time has gone by: 10s."),
     ("--at", "TIME", "Not before this time of day: 2026-12-01T02:00, or RFC 3339."),
@@ -42,10 +60,8 @@ def _start(
     **parameters: Any,  # noqa: ANN401 - for options_of
 ) -> None:
     asked = options.options_of(parameters)
-    if stdin is not None:
-        asked["stdin"] = sys.stdin.buffer if stdin == "-" else stdin
-    with core.supervisor(socket) as supervisor:
-        job = supervisor.start(command, **asked)
+    with core.supervisor(socket) as supervisor, _fed(stdin) as source:
+        job = supervisor.start(command, stdin=source, **asked)
     if as_json:
         import json
 

@@ -42,24 +42,26 @@ _IDLE_MOST = 8
 _Pipe = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-def connect(socket: str | os.PathLike[str] | None = None) -> Supervisor:
-    """A client of the daemon at this socket; else at JOBSUP_SOCKET, else at the usual one.
+def connect(socket: str | os.PathLike[str] | None = None, *, wait: float = 0) -> Supervisor:
+    """A client of the daemon at this socket; else at JOBSUP_SOCKET, else at the usual one. The
+    daemon may take `wait` seconds to come up.
 
     Use it as `async with jobsup.aio.connect() as supervisor:`, which raises NoDaemon when nobody
     answers there.
     """
-    return Supervisor(socket_path(socket))
+    return Supervisor(socket_path(socket), wait=wait)
 
 
 class Supervisor:
     """A daemon and its jobs, as far as they are the caller's; of one event loop."""
 
-    def __init__(self, socket: str) -> None:
+    def __init__(self, socket: str, *, wait: float = 0) -> None:
         self.socket = socket
+        self._wait = wait
         self._idle: deque[tuple[_Pipe, float]] = deque()
 
     async def __aenter__(self) -> Self:
-        await self.ping()
+        await self.ping(wait=self._wait)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -106,8 +108,9 @@ class Supervisor:
 
     # ---- the daemon itself
 
-    async def ping(self) -> Ping:
-        return await self.run(request(calls.ping()))
+    async def ping(self, *, wait: float = 0) -> Ping:
+        """That it is there, or comes up within `wait` seconds."""
+        return await self.run(follow.reached(wait))
 
     async def control(self, what: str | None = None) -> Control:
         """Where the daemon is; with `what` (start, stop, terminate), where it is then."""

@@ -55,14 +55,17 @@ _IDLE_SECONDS = 5.0
 _IDLE_MOST = 8
 
 
-def connect(socket: str | os.PathLike[str] | None = None) -> Supervisor:
+def connect(socket: str | os.PathLike[str] | None = None, *, wait: float = 0) -> Supervisor:
     """A client of the daemon at this socket; else at JOBSUP_SOCKET, else at the usual one.
+
+    Args:
+        wait: seconds that a daemon may take to come up.
 
     Raises:
         NoDaemon: nobody answers there.
     """
     supervisor = Supervisor(socket_path(socket))
-    supervisor.ping()
+    supervisor.ping(wait=wait)
     return supervisor
 
 
@@ -143,8 +146,9 @@ class Supervisor:
 
     # ---- the daemon itself
 
-    def ping(self) -> Ping:
-        return self.run(request(calls.ping()))
+    def ping(self, *, wait: float = 0) -> Ping:
+        """That it is there, or comes up within `wait` seconds."""
+        return self.run(follow.reached(wait))
 
     def control(self, what: str | None = None) -> Control:
         """Where the daemon is; with `what` (start, stop, terminate), where it is then."""

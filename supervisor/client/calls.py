@@ -97,7 +97,8 @@ def status(ref: str) -> Call[JobStatus]:
 
 def wait(ref: str, timeout: float | None = None) -> Call[JobStatus]:
     """Answered when the job has ended, or after `timeout` seconds."""
-    return Call("GET", _job(ref, "/wait") + _query({"timeout": timeout}), _reader(JobStatus))
+    told = None if timeout is None else f"{timeout:.6f}"
+    return Call("GET", _job(ref, "/wait") + _query({"timeout": told}), _reader(JobStatus))
 
 
 def output(

@@ -11,6 +11,7 @@ import os
 
 from ..errors import (
     Ambiguous,
+    BadRequest,
     BadValue,
     Forbidden,
     HostNotSupported,
@@ -64,6 +65,7 @@ class ApiError(JobsupError):
 
 
 _KINDS: dict[str, type[JobsupError]] = {
+    "bad-request": BadRequest,
     "not-found": NoSuchJob,
     "ambiguous": Ambiguous,
     "wrong-state": WrongState,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
 from ..errors import NotReady
-from ..protocol import JobStatus
+from ..protocol import JobStatus, Ping
 from . import calls
 from .errors import ApiError, Disconnected, NoDaemon, StillRunning
 from .flow import Flow, Give, Pause, opened, request
@@ -70,6 +70,13 @@ class Heard:
     def pause(self) -> float:
         self._pause = min(max(self._pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
         return self._pause
+
+
+def reached(patience: float) -> Flow[Ping]:
+    """The daemon's answer to a ping, if need be once it has come up."""
+    heard = Heard()
+    heard.note()  # the first attempt may be in vain, too
+    return (yield from persistent(lambda: request(calls.ping()), patience, heard))
 
 
 def waited(ref: str, timeout: float | None = None, patience: float = PATIENCE) -> Flow[JobStatus]:

@@ -56,6 +56,22 @@ def test_importing_jobsup_loads_nothing() -> None:
     assert modules("import jobsup") <= modules("import typing")
 
 
+# What the daemon is made of, or what only some commands need: 10 to 100 ms each.
+NEVER_OF_A_CLIENT = {
+    *("aiohttp", "asyncinotify", "asyncio", "concurrent", "cronsim", "email", "http", "logging"),
+    *("multiprocessing", "sqlite3", "ssl", "subprocess", "tempfile", "urllib"),
+}
+
+
+@pytest.mark.parametrize(
+    "command", ["change", "control", "ls", "out", "start", "status", "verbs", "wait"]
+)
+def test_a_client_loads_nothing_of_the_daemons(command: str) -> None:
+    code = f"import jobsup.cli.main, jobsup.cli.commands.{command}"
+    code += ", jobsup.supervisor.client.blocking, jobsup.supervisor.client.asked"
+    assert not (modules(code) - modules("import click")) & NEVER_OF_A_CLIENT
+
+
 def test_a_run_defines_few_dataclasses() -> None:
     count = f"""
 {COMMAND}

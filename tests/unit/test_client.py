@@ -136,6 +136,18 @@ def test_a_path_that_is_too_long_is_told() -> None:
     assert "too long" in caught.value.message
 
 
+def test_a_daemon_that_comes_up_is_waited_for(socket: Path) -> None:
+    with pytest.raises(NoDaemon):
+        blocking.connect(socket, wait=0.05)
+    come: list[FakeDaemon] = []
+    timer = threading.Timer(0.2, lambda: come.append(FakeDaemon(socket)))
+    timer.start()
+    with blocking.connect(socket, wait=60) as supervisor:
+        assert supervisor.ping().ready
+    timer.join()
+    come[0].close()
+
+
 def test_the_socket_is_found_by_the_environment(
     daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
