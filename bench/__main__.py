@@ -15,9 +15,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from . import floor, launches, output, parts, peers, standin
+from . import daemon, floor, launches, output, parts, peers, standin
 
-PARTS = ("latency", "rate", "output", "stages", "imports", "calls", "idle")
+PARTS = ("latency", "rate", "output", "stages", "imports", "calls", "idle", "daemon")
 
 
 def _arguments() -> argparse.Namespace:
@@ -27,6 +27,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=1000, help="at most so many (1000)")
     parser.add_argument("--clients", type=int, default=4, help="launchers at once (4)")
     parser.add_argument("--mebibytes", type=int, default=64, help="of output (64)")
+    parser.add_argument("--idle-jobs", type=int, default=1000, help="in the daemon (1000)")
     parser.add_argument("--no-peers", action="store_true", help="ours and the floor only")
     parser.add_argument(
         "--stand-in",
@@ -64,6 +65,24 @@ def _workshop(directory: Path, stand_in: bool) -> launches.Workshop:
     return launches.Workshop(directory, program, directory / "_init", stand_in)
 
 
+def _measure(part: str, shop: launches.Workshop, asked: argparse.Namespace) -> None:
+    share = asked.seconds / 10
+    makers = {}
+    if part in ("latency", "rate"):
+        makers = launches.contestants(shop, asked.clients, not asked.no_peers)
+    measures = {
+        "latency": lambda: launches.measure_latency(shop, makers, asked.rounds, 4 * share),
+        "rate": lambda: launches.measure_rate(shop, makers, asked.clients, 1.5 * share),
+        "output": lambda: output.measure_output(shop, asked.mebibytes, 20, 1.5 * share),
+        "stages": parts.measure_stages,
+        "imports": lambda: parts.measure_imports(share),
+        "calls": lambda: parts.measure_calls(shop),
+        "idle": lambda: parts.measure_idle(shop),
+        "daemon": lambda: daemon.measure(shop, 4 * share, asked.mebibytes, asked.idle_jobs),
+    }
+    measures[part]()
+
+
 def main() -> None:
     arguments = _arguments()
     if os.geteuid() != 0:
@@ -73,24 +92,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="jobsup-bench-") as name:
         os.chmod(name, 0o755)
         shop = _workshop(Path(name), arguments.stand_in)
-        makers = launches.contestants(shop, arguments.clients, not arguments.no_peers)
-        share = arguments.seconds / 10
         for part in arguments.parts:
-            match part:
-                case "latency":
-                    launches.measure_latency(shop, makers, arguments.rounds, 4 * share)
-                case "rate":
-                    launches.measure_rate(shop, makers, arguments.clients, 1.5 * share)
-                case "output":
-                    output.measure_output(shop, arguments.mebibytes, 20, 1.5 * share)
-                case "stages":
-                    parts.measure_stages()
-                case "imports":
-                    parts.measure_imports(share)
-                case "calls":
-                    parts.measure_calls(shop)
-                case "idle":
-                    parts.measure_idle(shop)
+            _measure(part, shop, arguments)
     with suppress(OSError):  # an OCI runtime leaves the parent of its container's group
         os.rmdir(f"/sys/fs/cgroup/{peers.GROUP}")
     print(f"\n{time.monotonic() - begun:.0f} s")
