@@ -1,10 +1,11 @@
 """From a record to a running init, and back to it after a restart: the blocking calls, each run in
 a thread, and the files of a job that they make and remove.
 
-    <lib>/jobs/<id>/job         the record at its first launch, should the database be lost
+    <lib>/jobs/<id>/job         the record at its first launch, should the database be damaged
     <lib>/jobs/<id>/stdin       what the job reads, where something was given
     <lib>/jobs/<id>/<attempt>/  the spool of one run, written by its init
     <run>/control/<id>          the socket on which the init listens for a restarted daemon
+    <run>/records/<id>          the record at its last launch, should all of <lib> be lost
 
 Nothing here decides anything about a job; it says what it found.
 """
@@ -114,15 +115,21 @@ class Launcher:
     def _make_spool(self, record: Record, stack: ExitStack) -> int:
         spool = self._paths.spool(record.id, record.attempt)
         spool.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kept = self._paths.job(record.id) / "job"
-        if not kept.exists():
-            kept.write_bytes(msgspec.json.encode(record))
+        self._keep(record)
         descriptor = os.open(spool, _DIRECTORY)
         stack.callback(os.close, descriptor)
         return descriptor
 
+    def _keep(self, record: Record) -> None:
+        data = msgspec.json.encode(record)
+        kept = self._paths.job(record.id) / "job"
+        if not kept.exists():
+            _write_whole(kept, data)
+        _write_whole(self._paths.records / record.id, data)
+
     def _listen(self, job_id: str, stack: ExitStack) -> int:
-        self.forget_control(job_id)
+        with suppress(FileNotFoundError):  # of a launch that was cut short
+            os.unlink(job_id, dir_fd=self._control)
         listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         # Through a descriptor: a socket's path is short (unix(7)), the directory's may not be.
         listener.bind(f"/proc/self/fd/{self._control}/{job_id}")
@@ -144,8 +151,9 @@ class Launcher:
         with open(source, "rb") as file:
             os.fsync(file.fileno())
         os.replace(source, directory / "stdin")
-        with _opened(directory) as descriptor:
-            os.fsync(descriptor)
+        for changed in (directory, self._paths.jobs):
+            with _opened(changed) as descriptor:
+                os.fsync(descriptor)
 
     # ---- after a restart of the daemon
 
@@ -175,23 +183,24 @@ class Launcher:
             raise
         return connection
 
-    def controls(self) -> list[str]:
-        """The ids of the jobs whose control sockets are there."""
-        return os.listdir(self._control)
+    def controls(self) -> set[str]:
+        """The ids of the jobs that were launched, and of whose end this directory was not told."""
+        names = {*os.listdir(self._control), *os.listdir(self._paths.records)}
+        return {name for name in names if not name.startswith(".")}
 
     def kept_ids(self) -> list[str]:
         """The ids of all jobs that have files."""
         return os.listdir(self._paths.jobs)
 
     def kept(self, job_id: str) -> Record | None:
-        """The record that was kept beside a job's spool, of the last attempt that has one."""
+        """The record that was kept at a launch, of the last attempt that left anything."""
         directory = self._paths.job(job_id)
-        try:
-            record = msgspec.json.decode((directory / "job").read_bytes(), type=Record)
-        except (OSError, msgspec.MsgspecError):
+        record = _read(self._paths.records / job_id) or _read(directory / "job")
+        if record is None:
             return None
-        attempts = [int(name) for name in os.listdir(directory) if name.isdecimal()]
-        record.attempt = max(attempts, default=1)
+        with suppress(FileNotFoundError):
+            attempts = [int(name) for name in os.listdir(directory) if name.isdecimal()]
+            record.attempt = max(record.attempt, *attempts, 1)
         record.seq, record.state = 0, State.STARTING
         return record
 
@@ -207,6 +216,8 @@ class Launcher:
     def forget_control(self, job_id: str) -> None:
         with suppress(FileNotFoundError):
             os.unlink(job_id, dir_fd=self._control)
+        with suppress(FileNotFoundError):
+            os.unlink(self._paths.records / job_id)
 
     def forget_attempts(self, job_id: str, below: int) -> None:
         """Remove the spools of old runs."""
@@ -227,6 +238,20 @@ class Launcher:
                 with suppress(FileNotFoundError):
                     total += path.stat().st_size
         return total
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Whatever ends us, the file is whole or not there."""
+    half = path.with_name(f".{path.name}")
+    half.write_bytes(data)
+    half.replace(path)
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Record)
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
 def _is_there(directory: int, name: str) -> bool:

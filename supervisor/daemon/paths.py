@@ -4,6 +4,7 @@
 <lib>/jobs/<id>/            the files of one job (launcher)
 <lib>/incoming/             input that is being uploaded
 <run>/control/<id>          sockets of the inits
+<run>/records/<id>          the records of their jobs
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Paths:
         self.jobs = lib / "jobs"
         self.incoming = lib / "incoming"
         self.control = run / "control"
+        self.records = run / "records"
 
     @property
     def hidden(self) -> tuple[bytes, ...]:
@@ -39,10 +41,11 @@ class Paths:
 
     def make(self) -> None:
         """Make what is missing. Others pass through `run` to the socket, and see nothing in it."""
-        for directory in (self.lib, self.jobs, self.incoming, self.control):
+        private = (self.lib, self.control, self.records)
+        for directory in (*private, self.jobs, self.incoming):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.run.chmod(0o711)
-        for directory in (self.lib, self.control):
+        for directory in private:
             directory.chmod(0o700)
 
 

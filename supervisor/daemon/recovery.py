@@ -90,7 +90,7 @@ async def _launch_again(dispatch: Dispatcher, job: LiveJob, handle: Job) -> None
 async def _unrecorded(dispatch: Dispatcher, known: set[str]) -> list[Record]:
     """Jobs whose inits are there and whose records are not; where the records were damaged, all
     jobs that left anything."""
-    ids = set(dispatch.launcher.controls()) - known
+    ids = dispatch.launcher.controls() - known
     if dispatch.store.quarantined is not None:
         log.error("the records were damaged, and moved aside", to=dispatch.store.quarantined)
         ids |= set(dispatch.launcher.kept_ids()) - known
