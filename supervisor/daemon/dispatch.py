@@ -106,7 +106,7 @@ class Dispatcher:
 
     def _came_due(self, job: LiveJob) -> None:
         self._delays.pop(job.record.id, None)
-        if self.jobs.get(job.record.id) is not job or self.closing:
+        if self.jobs.get(job.record.id) is not job or self.closing or job.record.stop is not None:
             return
         if self.enter(job):
             self._start(job)
@@ -124,6 +124,7 @@ class Dispatcher:
         if (delay := self._delays.pop(job.record.id, None)) is not None:
             delay.cancel()
         self._clock.cancel(job.record.id)
+        self.admission.leave(job.record.id)  # no place is to be given to it meanwhile
         job.drop_attached()
         await self.run_ended(job, self.not_started(job, cause, _STOPPED_EARLY.format(cause)))
 

@@ -305,7 +305,11 @@ class Engine:
         if job.record.state is not State.QUEUED:
             await job.stop(number, grace_ms)
             return
+        asked_before = job.record.stop is not None
         job.record.stop = (number, grace_ms)
+        if asked_before:  # it is on its way out of the queue
+            await self._until_ended(job)
+            return
         killed = number == signal.SIGKILL
         await self.dispatch.end_queued(job, "killed" if killed else "stopped")
 

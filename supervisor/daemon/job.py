@@ -127,6 +127,7 @@ class LiveJob:
         self.gone = False
         self._resend_stop = adopted and self.record.stop is not None
         if not adopted:
+            self.host_lost = False  # this run is of this boot
             self.record.limits = dict(handle.limits)
         if handle.fileno() < 0:
             self._begin_conclusion()

@@ -51,11 +51,12 @@ def next_due(record: Record, request: Request, now_ns: int, pauses: int) -> Due 
     Args:
         pauses: how many restarts came one after the other without a long run in between.
     """
-    if record.stop is not None or record.attached:
+    state = State((record.verdict or {}).get("state", State.FAILED.value))
+    # The verdict says it too, where the record that said so was lost.
+    if record.stop is not None or state is State.STOPPED or record.attached:
         return None
     if request.every is not None:
         return Due(next_time(request.every, now_ns), None, "waits for its time")
-    state = State((record.verdict or {}).get("state", State.FAILED.value))
     again = request.restart.kind == "always" or (
         request.restart.kind == "on-failure"
         and state is not State.COMPLETED
