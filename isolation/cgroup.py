@@ -75,7 +75,21 @@ class Leaf:
                 f"{knob.value!r} was written and the kernel says {value!r}",
                 hint=f"choose a value of --{knob.flag.replace('_', '-')} that it takes",
             )
+        if knob.file in _CPUSETS and _numbers(value):
+            self._require_effective(knob)
         return value
+
+    def _require_effective(self, knob: Knob) -> None:
+        """A cpuset may name processors that are off or that a group above leaves out: the kernel
+        keeps it for the day when they come, and until then runs the job on others."""
+        effective = self._read_back(knob._replace(file=f"{knob.file}.effective"))
+        if _numbers(effective) != _numbers(knob.value):
+            raise LimitNotEnforceable(
+                knob.file,
+                f"{knob.value!r} was written, and the job would run on {effective!r}",
+                hint=f"--{knob.flag.replace('_', '-')} takes what is switched on, and what the "
+                "groups above the job's have",
+            )
 
     def _write(self, knob: Knob) -> None:
         try:
@@ -213,6 +227,7 @@ def holds(knob: Knob, read: str) -> bool:
     return asked in lines or ["default", *asked] in lines
 
 
+_CPUSETS = ("cpuset.cpus", "cpuset.mems")
 _SWITCHES = ("memory.oom.group", "memory.zswap.writeback")
 _SUFFIXES = {suffix: 1 << 10 * power for power, suffix in enumerate("KMGTPE", 1)}
 

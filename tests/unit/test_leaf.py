@@ -105,7 +105,22 @@ def test_a_limit_that_holds_is_told_as_the_kernel_tells_it(
     leaf: Leaf, directory: Path, knob: Knob
 ) -> None:
     (directory / knob.file).touch()
+    (directory / "cpuset.cpus.effective").write_text("0-1\n")
     assert leaf.apply([knob]) == {knob.file: knob.value}
+
+
+@pytest.mark.parametrize("effective", ["0", "2-3", "0-3", ""])
+def test_processors_that_are_not_to_be_had_are_an_error(
+    leaf: Leaf, directory: Path, effective: str
+) -> None:
+    """The kernel keeps the value, and runs the job on what there is."""
+    (directory / "cpuset.cpus").touch()
+    (directory / "cpuset.cpus.effective").write_text(f"{effective}\n")
+    with pytest.raises(LimitNotEnforceable) as error:
+        leaf.apply([Knob("cpuset.cpus", "0-1", "cpuset")])
+    assert error.value.knob == "cpuset.cpus"
+    assert repr(effective) in error.value.cause
+    assert "--cpuset" in str(error.value.hint)
 
 
 def test_a_limit_that_a_later_one_undoes_is_an_error(leaf: Leaf, directory: Path) -> None:
