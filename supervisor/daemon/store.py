@@ -99,7 +99,8 @@ class Store:
         try:
             connection, aside = await asyncio.to_thread(open_database, path)
         except (sqlite3.Error, OSError) as error:
-            raise _told(error, path) from error
+            told = _told(error, path)
+            raise told from (None if told is error else error)
         return cls(connection, path, aside)
 
     async def close(self) -> None:
