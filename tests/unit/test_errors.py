@@ -13,8 +13,10 @@ from jobsup.isolation import (
     LimitNotEnforceable,
     PathRefused,
 )
-from jobsup.supervisor.errors import BadValue
+from jobsup.supervisor import errors
+from jobsup.supervisor.errors import BadValue, code_of
 from jobsup.supervisor.failures import OutOfMemory, failure_of
+from jobsup.supervisor.protocol import ERROR_STATUS
 from jobsup.supervisor.spec import Spec
 from jobsup.supervisor.verdict import judge
 
@@ -37,3 +39,41 @@ def test_an_error_is_the_same_after_a_journey(error: JobsupError) -> None:
     assert type(there) is type(error)
     assert str(there) == str(error)
     assert vars(there) == vars(error)
+
+
+DAEMONS = [
+    getattr(errors, name)
+    for name in errors.__all__
+    if name not in {"JobsupError", "code_of", *(type(error).__name__ for error in ERRORS)}
+]
+
+
+@pytest.mark.parametrize("kind", DAEMONS, ids=lambda kind: kind.__name__)
+def test_an_error_of_the_daemons_is_made_from_what_is_sent(kind: type[JobsupError]) -> None:
+    error = kind("what happened", hint="what to do")
+    assert (error.message, error.hint) == ("what happened", "what to do")
+    assert code_of(error) in ERROR_STATUS
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (BadValue("mem", 1, "is"), "bad-value"),
+        (HostNotSupported("x"), "host-not-supported"),
+        (LimitNotEnforceable("memory.max", "x"), "limit-not-enforceable"),
+        (PathRefused("rw", b"/", "x"), "path-refused"),
+        (LaunchFailed("clone3", 12), "launch-failed"),
+        (errors.NoSuchJob("x"), "not-found"),
+        (errors.StorageFull("x"), "storage-full"),
+        (JobsupError("x"), "internal"),
+        (OutOfMemory(VERDICT), "internal"),
+    ],
+)
+def test_codes_are_those_of_the_api(error: JobsupError, code: str) -> None:
+    assert code_of(error) == code
+    assert code in ERROR_STATUS
+
+
+def test_a_code_means_one_kind_of_error() -> None:
+    codes = [kind.code for kind in DAEMONS if kind.code != "internal"]
+    assert len(codes) == len(set(codes)) >= 8
