@@ -14,6 +14,7 @@
  */
 #define _GNU_SOURCE
 #include "control.h"
+#include "feed.h"
 #include "leaf.h"
 #include "output.h"
 #include "record.h"
@@ -486,7 +487,8 @@ static int watch_events(void)
 static int start_workload(struct step *cursor)
 {
 	int streams[3], report;
-	if (watch_events() != 0 || output_open(init.plan.head, streams) != 0)
+	if (watch_events() != 0 || (streams[0] = feed_open(init.plan.head)) < 0 ||
+	    output_open(init.plan.head, streams + 1) != 0)
 		return fail_here(cursor);
 	if (init.plan.head->wall_ms != 0 && set_timer(ON_WALL, init.plan.head->wall_ms) != 0)
 		return fail_here(cursor);
@@ -495,7 +497,7 @@ static int start_workload(struct step *cursor)
 	for (int i = 0; i < 3; i++)
 		(void)close(streams[i]); /* or the job's EOF would never come */
 	/* Threads come last: the copy is made of a process without any, and is on its way meanwhile. */
-	if (init.workload < 0 || output_start(init.fd[ON_OUTPUT]) != 0 ||
+	if (init.workload < 0 || output_start(init.fd[ON_OUTPUT]) != 0 || feed_start() != 0 ||
 	    watch(ON_REPORT, report, EPOLLIN) != 0) {
 		init.workload = 0;
 		return fail_here(&at);

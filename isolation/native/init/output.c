@@ -65,21 +65,7 @@ static bool is_regular(int fd)
 	return fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
 }
 
-/* Without a stdin of the caller's the job reads an empty pipe. */
-static int open_stdin(const struct plan_head *head, int ends[3])
-{
-	int pipes[2];
-	if (has_slot(head, SLOT_STDIN)) {
-		ends[0] = SLOT_STDIN;
-		return 0;
-	}
-	if (pipe2(pipes, O_CLOEXEC) != 0)
-		return -1;
-	ends[0] = pipes[0];
-	return close(pipes[1]);
-}
-
-int output_open(const struct plan_head *head, int ends[3])
+int output_open(const struct plan_head *head, int ends[2])
 {
 	int pipes[2];
 	bool kept = output_is_kept(head);
@@ -94,8 +80,8 @@ int output_open(const struct plan_head *head, int ends[3])
 		enum slot slot = i == 0 ? SLOT_STDOUT : SLOT_STDERR;
 		stream->source = stream->sink = -1;
 		if (i == 1 && head->merge) {
-			ends[2] = fcntl(ends[1], F_DUPFD_CLOEXEC, 0);
-			return ends[2] < 0 ? -1 : open_stdin(head, ends);
+			ends[1] = fcntl(ends[0], F_DUPFD_CLOEXEC, 0);
+			return ends[1] < 0 ? -1 : 0;
 		}
 		if (pipe2(pipes, O_CLOEXEC) != 0)
 			return -1;
@@ -105,7 +91,7 @@ int output_open(const struct plan_head *head, int ends[3])
 		/* A third more bytes a second than with 64 KiB; who fills it is charged for it. */
 		if (kept)
 			(void)fcntl(pipes[0], F_SETPIPE_SZ, CHUNK);
-		ends[i + 1] = pipes[1];
+		ends[i] = pipes[1];
 		if (kept)
 			stream->sink = open_kept(i == 0 ? "stdout" : "stderr");
 		else
@@ -114,7 +100,7 @@ int output_open(const struct plan_head *head, int ends[3])
 			return -1;
 		stream->splices = !kept && !is_regular(stream->sink);
 	}
-	return open_stdin(head, ends);
+	return 0;
 }
 
 /* How many of `available` bytes the cap still lets through. Both streams share it. */

@@ -18,9 +18,9 @@ struct output_totals {
 /* Whether output goes to the spool's files, and not to a reader. */
 bool output_is_kept(const struct plan_head *head);
 
-/* Make the pipes, open the spool; `ends` gets the job's stdin, stdout and stderr, the caller's to
- * close once the workload has them. -1 with errno. */
-int output_open(const struct plan_head *head, int ends[3]);
+/* Make the pipes, open the spool; `ends` gets the job's stdout and stderr, the caller's to close
+ * once the workload has them. -1 with errno. */
+int output_open(const struct plan_head *head, int ends[2]);
 
 /* Start the threads. `event` is an eventfd that is written when a stream has ended and when the
  * output cap is reached under FULL_KILL. */
