@@ -110,8 +110,10 @@ def _usable(path: Path) -> bool:
     """Whether the file can be read to its last page and is one of ours."""
     if path.stat().st_size == 0:  # a crash between its creation and its first commit
         return True
+    # With a log beside it the log must be read too; without, looking need not even make one.
+    how = "mode=ro" if Path(f"{path}-wal").exists() else "mode=ro&immutable=1"
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as looking:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as looking:
             version = looking.execute("PRAGMA user_version").fetchone()[0]
             if version > VERSION:
                 raise SchemaTooNew(

@@ -552,10 +552,11 @@ def test_a_version_is_reached_as_a_whole_or_not_at_all(path: Path) -> None:
         assert connection.execute("SELECT sql FROM sqlite_schema").fetchall() == before
 
 
-def test_a_later_version_is_refused_and_left_as_it_is(path: Path) -> None:
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+def test_a_later_version_is_refused_and_left_as_it_is(path: Path, mode: str) -> None:
     with_store(path, saved(job(1)))
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA journal_mode=DELETE")
+        connection.execute(f"PRAGMA journal_mode={mode}")
         connection.execute(f"PRAGMA user_version={VERSION + 1}")
     before = path.read_bytes()
     with pytest.raises(SchemaTooNew) as caught:
@@ -564,6 +565,20 @@ def test_a_later_version_is_refused_and_left_as_it_is(path: Path) -> None:
     assert caught.value.hint is not None
     assert path.read_bytes() == before
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_also_when_it_stands_in_the_log_alone(path: Path) -> None:
+    """As the later version leaves it when it is killed."""
+    with_store(path, saved(job(1)))
+    files = (path, Path(f"{path}-wal"))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version={VERSION + 1}")
+        kept = [file.read_bytes() for file in files]  # closing would write the log back
+    for file, content in zip(files, kept, strict=True):
+        file.write_bytes(content)
+    with pytest.raises(SchemaTooNew):
+        with_store(path, lambda store: store.page())
+    assert [file.read_bytes() for file in files] == kept
 
 
 def _truncated(path: Path) -> None:
