@@ -492,6 +492,8 @@ static int start_workload(struct step *cursor)
 		return fail_here(cursor);
 	if (init.plan.head->wall_ms != 0 && set_timer(ON_WALL, init.plan.head->wall_ms) != 0)
 		return fail_here(cursor);
+	if (has_slot(SLOT_SPOOL))
+		record_reserve();
 	const struct step at = *cursor;
 	init.workload = workload_start(&init.plan, cursor, streams, &report);
 	for (int i = 0; i < 3; i++)
@@ -539,8 +541,8 @@ static int finish(void)
 	record_collect();
 	if (!clean || leaf_remove(init.plan.head->leaf) != 0)
 		record_head.flags |= RECORD_LEAF_STAYS;
-	if (has_slot(SLOT_SPOOL))
-		(void)record_store();
+	if (has_slot(SLOT_SPOOL) && record_store() != 0 && record_head.output_errno == 0)
+		record_head.output_errno = errno;
 	if (init.fd[ON_LISTENER] >= 0)
 		on_listener(); /* who comes later sees EOF, and reads what is stored */
 	(void)record_send();

@@ -14,11 +14,20 @@
 
 enum { CHUNK = 256 * 1024, STACK_SIZE = 16 * 1024 };
 
+/* An entry of the index is larger than a byte of output. So a stream gets one a millisecond on
+ * average; what one saved in a quiet time lets it write the next ones at once, each in its place
+ * between those of the other stream. */
+enum { ENTRY_NS = 1000000, SAVED_NS = 64 * ENTRY_NS };
+
 struct stream {
 	uint32_t id; /* INDEX_STDOUT, INDEX_STDERR */
 	int source;  /* read end of the job's pipe; -1: the reader has gone, the job gets SIGPIPE */
 	int sink;    /* the reader's descriptor or the spool's file; -1: nobody wants it */
 	uint64_t bytes, lost;
+	uint64_t indexed;    /* bytes that the index tells of, or need not */
+	uint64_t pending_ns; /* CLOCK_REALTIME when the first of the others was written */
+	uint64_t paid_ns;    /* CLOCK_MONOTONIC up to which entries are used up */
+	bool stuck;   /* the index takes no more; tried again with the next bytes */
 	bool started;
 	bool splices; /* the sink has not refused splice(2) so far */
 	pthread_t thread;
@@ -31,6 +40,8 @@ static char buffers[2][CHUNK];
 static struct {
 	struct stream streams[2];
 	int index;  /* output.index of a kept job, else -1 */
+	off_t index_size;
+	pthread_mutex_t index_lock;
 	int last_call; /* eventfd, readable once no writer is left; both threads poll it */
 	int event;
 	enum when_full when_full;
@@ -40,7 +51,7 @@ static struct {
 	_Atomic int error; /* errno of the first sink that failed, the reader's going included */
 	atomic_bool over;
 	atomic_bool given_up; /* what has not been taken yet is lost */
-} output = {.index = -1, .last_call = -1};
+} output = {.index = -1, .index_lock = PTHREAD_MUTEX_INITIALIZER, .last_call = -1};
 
 static bool has_slot(const struct plan_head *head, enum slot slot)
 {
@@ -52,9 +63,10 @@ bool output_is_kept(const struct plan_head *head)
 	return has_slot(head, SLOT_SPOOL) && !has_slot(head, SLOT_STDOUT) && !has_slot(head, SLOT_STDERR);
 }
 
+/* Only ever a new file: no second init can go on in the spool of a first one. */
 static int open_kept(const char *name)
 {
-	return openat(SLOT_SPOOL, name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return openat(SLOT_SPOOL, name, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
 }
 
 /* Of a file that both streams write (`> file 2>&1`) write(2) locks the position; splice(2) does not,
@@ -158,18 +170,67 @@ static int write_all(int fd, const char *bytes, size_t length, uint64_t *deliver
 	return 0;
 }
 
-static void index_chunk(const struct stream *stream, uint64_t offset, uint32_t length)
+static void failed(int error)
+{
+	int none = 0;
+	(void)atomic_compare_exchange_strong(&output.error, &none, error);
+}
+
+static uint64_t now_ns(clockid_t clock)
 {
 	struct timespec now;
-	(void)clock_gettime(CLOCK_REALTIME, &now);
+	(void)clock_gettime(clock, &now);
+	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+/* Whole or not at all: after a part of one no reader would find the others. One at a time, since
+ * only then can a part be taken back. */
+static int append_entry(const struct index_entry *entry)
+{
+	int error = 0;
+	(void)pthread_mutex_lock(&output.index_lock);
+	ssize_t wrote = write(output.index, entry, sizeof *entry);
+	if (wrote == (ssize_t)sizeof *entry) {
+		output.index_size += wrote;
+	} else {
+		error = wrote < 0 ? errno : ENOSPC;
+		(void)!ftruncate(output.index, output.index_size);
+	}
+	(void)pthread_mutex_unlock(&output.index_lock);
+	return error;
+}
+
+/* Bytes that wait for their entry; none in the foreground. */
+static uint64_t pending(const struct stream *stream)
+{
+	return output.index < 0 ? 0 : stream->bytes - stream->indexed;
+}
+
+/* One entry for all that waits. On a full disk it goes on waiting, for the next one to tell of. */
+static void index_pending(struct stream *stream)
+{
+	if (pending(stream) == 0)
+		return;
 	struct index_entry entry = {
 		.stream = stream->id,
-		.length = length,
-		.offset = offset,
-		.realtime_ns = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec,
+		.length = (uint32_t)pending(stream),
+		.offset = stream->indexed,
+		.realtime_ns = stream->pending_ns,
 	};
-	/* O_APPEND: entries of both threads follow each other whole, in the order of their writing. */
-	(void)!write(output.index, &entry, sizeof entry);
+	int error = append_entry(&entry);
+	stream->stuck = error != 0;
+	if (stream->stuck)
+		failed(error);
+	else
+		stream->indexed = stream->bytes;
+	uint64_t now = now_ns(CLOCK_MONOTONIC);
+	stream->paid_ns = (stream->paid_ns > now ? stream->paid_ns : now) + ENTRY_NS;
+}
+
+static void index_if_due(struct stream *stream)
+{
+	if (stream->paid_ns <= now_ns(CLOCK_MONOTONIC) + SAVED_NS || pending(stream) > UINT32_MAX / 2)
+		index_pending(stream);
 }
 
 /* Move up to `length` bytes that are known to be in the pipe. -1: the sink takes no more. */
@@ -198,8 +259,11 @@ static int deliver(struct stream *stream, size_t length)
 	int result = write_all(stream->sink, stream->buffer, (size_t)got, &stream->bytes);
 	int error = errno;
 	stream->lost += (uint64_t)got - (stream->bytes - before);
-	if (output.index >= 0 && stream->bytes > before)
-		index_chunk(stream, before, (uint32_t)(stream->bytes - before));
+	if (output.index >= 0 && stream->bytes > before) {
+		if (stream->indexed == before)
+			stream->pending_ns = now_ns(CLOCK_REALTIME);
+		index_if_due(stream);
+	}
 	errno = error;
 	return result;
 }
@@ -208,8 +272,7 @@ static int deliver(struct stream *stream, size_t length)
  * a kept job goes on, and what its full or broken disk did not take is counted. */
 static void sink_failed(struct stream *stream, int error)
 {
-	int none = 0;
-	(void)atomic_compare_exchange_strong(&output.error, &none, error);
+	failed(error);
 	if (output.index >= 0)
 		return;
 	discard(stream, available(stream));
@@ -287,9 +350,13 @@ static void *run_stream(void *argument)
 		{.fd = output.last_call, .events = POLLIN},
 	};
 	do {
-		if (poll(events, 2, -1) < 0 && errno != EINTR)
+		int count = poll(events, 2, pending(stream) > 0 && !stream->stuck ? 1 : -1);
+		if (count < 0 && errno != EINTR)
 			break;
+		if (count == 0)
+			index_pending(stream);
 	} while (events[1].revents == 0 && (events[0].revents == 0 || pass_on(stream, SIZE_MAX)));
+	index_pending(stream); /* what is blocked at the cap may be so for long */
 
 	if (stream->source >= 0) {
 		if (available(stream) > 0) {
@@ -298,6 +365,7 @@ static void *run_stream(void *argument)
 		}
 		if (stream->source >= 0)
 			(void)close(stream->source);
+		index_pending(stream);
 	}
 	if (output.index < 0 && stream->sink >= 0)
 		(void)close(stream->sink); /* the reader sees its EOF */
@@ -363,9 +431,16 @@ bool output_over_cap(void)
 	return atomic_load(&output.over);
 }
 
+/* What is empty has nothing to lose; that it is there is synced with its directory. */
+static void sync_kept(int fd, bool written)
+{
+	if (output.index >= 0 && written && fdatasync(fd) != 0)
+		failed(errno);
+}
+
 struct output_totals output_close(void)
 {
-	struct output_totals totals = {.error = atomic_load(&output.error)};
+	struct output_totals totals = {0};
 	bool ended = output_ended();
 	for (int i = 0; i < 2; i++) {
 		struct stream *stream = &output.streams[i];
@@ -373,12 +448,11 @@ struct output_totals output_close(void)
 			(void)pthread_join(stream->thread, NULL);
 		else if (stream->started && stream->source >= 0)
 			totals.lost_bytes += available(stream);
-		if (output.index >= 0 && stream->started)
-			(void)fdatasync(stream->sink);
+		sync_kept(stream->sink, stream->bytes > 0);
 		*(i == 0 ? &totals.stdout_bytes : &totals.stderr_bytes) = stream->bytes;
 		totals.lost_bytes += stream->lost;
 	}
-	if (output.index >= 0)
-		(void)fdatasync(output.index);
+	sync_kept(output.index, output.index_size > 0);
+	totals.error = atomic_load(&output.error);
 	return totals;
 }

@@ -3,6 +3,7 @@
 #include "leaf.h"
 #include "number.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h> /* renameat */
@@ -23,6 +24,10 @@ struct record_head record_head = {
 	.failed_step = -1,
 };
 
+/* What nearly every record fits in. */
+enum { RESERVE = 16 * 1024 };
+
+static int reserved = -1;
 static char body[RECORD_MAX - sizeof(struct record_head)];
 static size_t used;
 static char sample[4096];
@@ -74,17 +79,37 @@ void record_collect(void)
 		add_section("memory.stat", sample, (uint32_t)sample_length);
 }
 
+static int open_new(void)
+{
+	return openat(SLOT_SPOOL, "exit.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+}
+
+void record_reserve(void)
+{
+	reserved = open_new();
+	if (reserved >= 0)
+		(void)fallocate(reserved, 0, 0, RESERVE);
+}
+
+/* -1 with errno; fewer bytes than there are is a full disk. */
+static int write_whole(int fd)
+{
+	struct iovec parts[2] = {{&record_head, sizeof record_head}, {body, used}};
+	ssize_t wrote = writev(fd, parts, 2);
+	if (wrote >= 0 && wrote != (ssize_t)record_head.size)
+		errno = ENOSPC;
+	if (wrote != (ssize_t)record_head.size)
+		return -1;
+	return ftruncate(fd, (off_t)record_head.size) == 0 && fsync(fd) == 0 ? 0 : -1;
+}
+
 int record_store(void)
 {
 	record_head.size = (uint32_t)(sizeof record_head + used);
-	struct iovec parts[2] = {{&record_head, sizeof record_head}, {body, used}};
-	int fd = openat(SLOT_SPOOL, "exit.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return -1;
-	bool written = writev(fd, parts, 2) == (ssize_t)record_head.size && fsync(fd) == 0;
+	int fd = reserved >= 0 ? reserved : open_new();
+	if (fd < 0 || write_whole(fd) != 0)
+		return -1; /* the descriptor goes with the init */
 	(void)close(fd);
-	if (!written)
-		return -1;
 	return renameat(SLOT_SPOOL, "exit.new", SLOT_SPOOL, "exit") == 0 && fsync(SLOT_SPOOL) == 0 ? 0 : -1;
 }
 

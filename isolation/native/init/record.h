@@ -15,7 +15,11 @@ void record_sample_memory(void);
 /* Add the leaf's counters, after its last process and before it is removed. */
 void record_collect(void);
 
-/* Store it in SLOT_SPOOL when the job is kept: written, synced, renamed, the directory synced. */
+/* Take the space on disk that it will need, while there is some: how a job ended can then be stored
+ * on a disk that the job has filled. Without space it is tried again at the end. */
+void record_reserve(void);
+
+/* Store it in SLOT_SPOOL: written, synced, renamed, the directory synced. -1 with errno. */
 int record_store(void);
 
 /* Send it to the peer of SLOT_CONTROL. */
