@@ -11,7 +11,6 @@ what comes is a stranger's, no path is taken to be relative to anything, and no 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self
@@ -132,10 +131,6 @@ class Request:
         """
         if not isinstance(asked, Mapping):
             raise BadRequest("a job is asked for with an object", hint='{"argv": ["ls", "-l"]}')
-        for name in asked:
-            # A field is named in messages and logs: a stranger's text is not taken for one.
-            if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z_]{0,31}", name):
-                raise BadValue("request", name, "is for no option of a job")
         options = wire.from_plain(asked)
         if "environment" in options:
             options["environment"] = wire.variables_of("environment", options["environment"])

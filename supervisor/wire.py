@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -146,6 +147,8 @@ _WRITERS: dict[str, Callable[[Any], object]] = {
 
 # ---- reading
 
+_FIELD = re.compile(r"[a-z][a-z_]{0,31}")
+
 
 def from_plain(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options with bytes in the place of what stands for bytes; "argv" is one of them.
@@ -153,6 +156,10 @@ def from_plain(options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         BadValue: naming the option that is neither text nor base64.
     """
+    for name in options:
+        # A field is named in messages and logs: a stranger's text is not taken for one.
+        if not isinstance(name, str) or not _FIELD.fullmatch(name):
+            raise BadValue("request", name, "is for no option of a job")
     return {
         name: _READERS[name](name, value) if name in _READERS else value
         for name, value in options.items()

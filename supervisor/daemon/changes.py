@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Any
 
 from jobsup.isolation import Limits
@@ -29,18 +30,20 @@ def changed_request(job: LiveJob, options: dict[str, Any], paths: Paths) -> tupl
     """The request with these options in the place of its own, and what to write into the leaf.
 
     Raises:
-        BadValue: an option that is none, cannot be changed, or contradicts another.
+        BadValue: an option that is none, cannot be changed, contradicts another, or would only
+            seem to be taken back.
     """
     if not options:
         raise BadValue("options", options, "change nothing", "one of mem, cpus, pids …")
-    for option, value in options.items():
+    given = from_plain(options)
+    for option, value in given.items():
         if option not in CHANGEABLE:
             known = ", ".join(sorted(CHANGEABLE))
             why = "cannot be changed once the job is there"
             raise BadValue(option, value, why, f"what can be: {known}")
     before = job.request.spec
     # Checked as a whole, as if the job were asked for anew.
-    asked = {**from_plain(plain(before)), **from_plain(options)}
+    asked = {**from_plain(plain(before)), **given}
     with from_elsewhere():
         after = Spec.make(asked.pop("argv"), **asked)
     record = job.record
@@ -48,6 +51,25 @@ def changed_request(job: LiveJob, options: dict[str, Any], paths: Paths) -> tupl
     old, new = (
         translate(spec, record.id, caller, hidden=paths.hidden)[1] for spec in (before, after)
     )
+    if job.handle is not None:
+        _refuse_withdrawal(old, new)
     knobs = tuple(knob for knob in new.knobs if knob not in old.knobs)
     devices = tuple(limit for limit in new.io if limit not in old.io)
     return dataclasses.replace(job.request, spec=after), Limits(knobs, devices)
+
+
+def _refuse_withdrawal(old: Limits, new: Limits) -> None:
+    """What is no longer asked for would stay in the leaf all the same: nobody writes there what
+    was there before jobsup did."""
+    why, remedy = "cannot be taken back while the job is there", "give another value"
+    files = {knob.file for knob in new.knobs}
+    for knob in old.knobs:
+        if knob.file not in files:
+            raise BadValue(knob.flag, f"{knob.file}={knob.value}", why, remedy)
+    for limit in old.io:
+        kept = [other for other in new.io if other.target == limit.target]
+        for rate in ("rbps", "wbps", "riops", "wiops"):
+            said = any(getattr(other, rate) is not None for other in kept)
+            if getattr(limit, rate) is not None and not said:
+                shown = f"{os.fsdecode(limit.target)}:{rate}={getattr(limit, rate)}"
+                raise BadValue("io_max", shown, why, remedy)
