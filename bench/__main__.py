@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -67,10 +68,10 @@ def _workshop(directory: Path, stand_in: bool) -> launches.Workshop:
 
 def _measure(part: str, shop: launches.Workshop, asked: argparse.Namespace) -> None:
     share = asked.seconds / 10
-    makers = {}
+    makers: dict[str, launches.Maker] = {}
     if part in ("latency", "rate"):
         makers = launches.contestants(shop, asked.clients, not asked.no_peers)
-    measures = {
+    measures: dict[str, Callable[[], None]] = {
         "latency": lambda: launches.measure_latency(shop, makers, asked.rounds, 4 * share),
         "rate": lambda: launches.measure_rate(shop, makers, asked.clients, 1.5 * share),
         "output": lambda: output.measure_output(shop, asked.mebibytes, 20, 1.5 * share),
