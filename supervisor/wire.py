@@ -158,7 +158,7 @@ def from_plain(options: Mapping[str, Any]) -> dict[str, Any]:
     """
     for name in options:
         # A field is named in messages and logs: a stranger's text is not taken for one.
-        if not isinstance(name, str) or not _FIELD.fullmatch(name):
+        if not _FIELD.fullmatch(name):
             raise BadValue("request", name, "is for no option of a job")
     return {
         name: _READERS[name](name, value) if name in _READERS else value

@@ -658,3 +658,9 @@ def test_only_the_owner_reads_the_file(path: Path) -> None:
         assert with_store(path, body) == {0o600}
     finally:
         os.umask(before)
+
+
+def test_who_reads_the_records_needs_no_http() -> None:
+    code = "import sys, jobsup.supervisor.daemon.store; print('aiohttp' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "False\n"
