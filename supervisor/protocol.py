@@ -38,6 +38,7 @@ ERROR_STATUS: dict[str, int] = {
     "not-found": 404,  # absent, or somebody else's: the same answer
     "no-such-path": 404,  # of the API
     "wrong-method": 405,
+    "too-slow": 408,  # a request that was begun and not ended in time
     "ambiguous": 409,  # a prefix or a name of several jobs
     "wrong-state": 409,  # the job cannot do that now: it has ended, it is queued …
     "too-large": 413,
@@ -47,6 +48,7 @@ ERROR_STATUS: dict[str, int] = {
     "internal": 500,
     "launch-failed": 503,  # no memory, no descriptors: try again
     "not-ready": 503,  # unready, or shutting down
+    "overloaded": 503,  # too many connections, no descriptors: try again
     "host-not-supported": 503,
     "storage-full": 507,
 }

@@ -88,9 +88,16 @@ class Spool:
         descriptor = self._files.get(stream)
         return 0 if descriptor is None else os.fstat(descriptor).st_size
 
-    def read(self, stream: int, offset: int, length: int) -> bytes:
-        """These bytes of a stream, fewer at its end."""
-        return os.pread(self._files[stream], length, offset)
+    def read(self, entry: Entry) -> bytes:
+        """The bytes that it tells of.
+
+        Raises:
+            EOFError: the file does not have them any more.
+        """
+        data = os.pread(self._files[entry.stream], entry.length, entry.offset)
+        if len(data) != entry.length:
+            raise EOFError(f"the output ends at {entry.offset + len(data)}")
+        return data
 
     # ---- the index
 
@@ -177,8 +184,8 @@ def length_of_last_lines(blocks: Iterator[bytes], lines: int) -> int:
 def blocks_backwards(spool: Spool, entries: Iterator[Entry]) -> Iterator[bytes]:
     """The bytes of entries that come last one first, in blocks, the last one first."""
     for entry in entries:
-        end = min(entry.end, spool.size(entry.stream))
+        end = entry.end
         while end > entry.offset:
             first = max(entry.offset, end - _BLOCK)
-            yield spool.read(entry.stream, first, end - first)
+            yield spool.read(entry._replace(offset=first, length=end - first))
             end = first

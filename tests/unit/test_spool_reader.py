@@ -51,9 +51,7 @@ def pieces(spool: Spool, reader: Reader, most: int = 1 << 20) -> Iterator[tuple[
     while (entries := reader.take(most)) or not reader.dry:
         assert sum(entry.length for entry in entries) <= most
         for entry in entries:
-            data = spool.read(entry.stream, entry.offset, entry.length)
-            assert len(data) == entry.length
-            yield entry, data
+            yield entry, spool.read(entry)
 
 
 def read(directory: Path, asked: Asked, *, complete: bool = True, most: int = 1 << 20) -> bytes:

@@ -1,0 +1,165 @@
+"""`Upgrade: jobsup-run`: a job in the foreground, whose streams are its caller's own.
+
+    client                                        daemon
+      POST /jobs/run, Upgrade: jobsup-run  ──▶
+                                           ◀──    101
+      one byte, with the descriptors       ──▶
+      (stdin, stdout, stderr, lifeline)             launches
+                                           ◀──    one line: Started, or ErrorBody
+                                                  closes
+
+Bytes of output then go from the init to the caller's files and pass nobody else. The client's end
+of the lifeline, a pipe, closes with the client, and ends the job, whether there is a daemon then
+or not. What is wrong with the request itself is answered before the 101, as to any request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aiohttp.web_response import StreamResponse
+
+from ..errors import BadRequest, JobsupError
+from ..request import Request
+from . import answers
+from .call import Call, too_slow
+from .launcher import Attached
+from .log import log
+from .refusals import body_of, internal, of_system
+
+PROTOCOL = "jobsup-run"
+_SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: jobsup-run\r\n\r\n"
+)
+_EXPECTED = 4
+
+
+class Silent(StreamResponse):
+    """Stands for an answer that was given by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.force_close()
+
+    async def prepare(self, request: object) -> None:
+        """There is nothing to send."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """There is nothing to end."""
+
+
+def wants(call: Call) -> bool:
+    """Whether the request asks for it."""
+    return call.request.headers.get("Upgrade", "").lower() == PROTOCOL
+
+
+async def attached(call: Call, request: Request) -> StreamResponse:
+    """Launch it with the descriptors that the client sends."""
+    transport = call.request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client is gone")
+    # Bytes that the transport reads are read without the descriptors that came with them.
+    transport.pause_reading()
+    with _socket_of(transport) as connection:
+        transport.write(_SWITCHING)
+        line = await _outcome(call, request, connection)
+    transport.write(line)
+    return Silent()
+
+
+@contextmanager
+def _socket_of(transport: asyncio.Transport) -> Iterator[socket.socket]:
+    inner = transport.get_extra_info("socket")
+    with socket.socket(fileno=os.dup(inner.fileno())) as connection:
+        connection.setblocking(False)
+        yield connection
+
+
+async def _outcome(call: Call, request: Request, connection: socket.socket) -> bytes:
+    """The line that tells how it went."""
+    try:
+        streams = await _received(call, connection)
+        # The engine closes them, whatever comes of it.
+        started = await call.house.see_through(
+            call.engine.submit(request, call.peer, attached=streams)
+        )
+    except JobsupError as error:
+        return answers.encoded(body_of(error)[1])
+    except ConnectionError:
+        raise
+    except OSError as error:
+        return answers.encoded(body_of(of_system(error) or _told(error))[1])
+    except Exception as error:  # noqa: BLE001 - the client is told that something went wrong
+        return answers.encoded(body_of(_told(error))[1])
+    return answers.encoded(started)
+
+
+def _told(error: Exception) -> JobsupError:
+    log.error("a request failed", error=error)
+    return internal()
+
+
+async def _received(call: Call, connection: socket.socket) -> Attached:
+    seconds = call.house.header_seconds
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                readable = loop.create_future()
+                loop.add_reader(connection.fileno(), _resolve, readable)
+                try:
+                    await readable
+                finally:
+                    loop.remove_reader(connection.fileno())
+                if (streams := _receive(connection)) is not None:
+                    return streams
+    except TimeoutError:
+        raise too_slow(seconds) from None
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _receive(connection: socket.socket) -> Attached | None:
+    """None: nothing is there after all."""
+    try:
+        data, descriptors, flags, _ = socket.recv_fds(
+            connection, 1, _EXPECTED, socket.MSG_CMSG_CLOEXEC
+        )
+    except BlockingIOError:
+        return None
+    try:
+        if not data:
+            raise ConnectionResetError("the client is gone")
+        if flags & socket.MSG_CTRUNC or len(descriptors) != _EXPECTED:
+            raise BadRequest("four descriptors are to come", hint="stdin, stdout, stderr, lifeline")
+        _check(descriptors[0], descriptors[3])
+    except BaseException:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
+    stdin, stdout, stderr, lifeline = descriptors
+    if _is_null(os.fstat(stdin)):
+        os.close(stdin)
+        return Attached(None, stdout, stderr, lifeline)
+    return Attached(stdin, stdout, stderr, lifeline)
+
+
+def _check(stdin: int, lifeline: int) -> None:
+    status = os.fstat(stdin)
+    # It is the job's own descriptor 0: a directory there would lead out to the host.
+    if not (stat.S_ISFIFO(status.st_mode) or _is_null(status)):
+        raise BadRequest("stdin is to be the reading end of a pipe, or /dev/null")
+    if not stat.S_ISFIFO(os.fstat(lifeline).st_mode):
+        raise BadRequest("the lifeline is to be the reading end of a pipe")
+
+
+def _is_null(status: os.stat_result) -> bool:
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)

@@ -1,0 +1,155 @@
+"""One client's connection: aiohttp's HTTP/1.1, with what it has no option for.
+
+Time. The head of a request must be whole HEAD seconds after its first byte, the first one HEAD
+seconds after the connection was made. Between requests a connection may rest as long as it likes;
+it is counted, has no timer and costs no processor time.
+
+Half-closed clients (`printf … | nc -UN`) have said all that they will say and get their answer.
+
+Malformed requests are answered in the one shape of all errors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import StreamResponse
+from aiohttp.web_server import Server
+
+from .answers import error_answer, raw_answer
+from .limits import Limits
+from .log import log
+from .peer import peer_of
+from .refusals import Refusal, internal
+
+
+class Host(Protocol):
+    """What all connections share."""
+
+    limits: Limits
+    header_seconds: float
+
+
+class Connection(RequestHandler):
+    """`peer` is who connected."""
+
+    __slots__ = ("_answered", "_counted", "_half_closed", "_head_timer", "_host", "peer")
+
+    def __init__(self, manager: Server, host: Host) -> None:
+        super().__init__(
+            manager,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=0,  # for ever
+            tcp_keepalive=False,
+            access_log=None,  # type: ignore[arg-type]
+            auto_decompress=False,
+        )
+        self._host = host
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._half_closed = False
+        self._answered = 0
+        self._counted = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.peer = peer_of(transport.get_extra_info("socket"))
+        refusal = self._host.limits.enter(self.peer)
+        if refusal is not None:
+            transport.write(raw_answer(refusal))
+            transport.close()
+            return
+        self._counted = True
+        # Nothing is kept for a client that does not read: whoever writes waits for an empty buffer.
+        transport.set_write_buffer_limits(high=0)
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._counted:
+            self._counted = False
+            self._head_came()
+            self._host.limits.leave(self.peer)
+            super().connection_lost(exc)
+
+    # ---- requests as they come
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            seconds = self._host.header_seconds
+            self._head_timer = self._loop.call_later(seconds, self._too_slow)
+
+    def _head_came(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _too_slow(self) -> None:
+        self._head_timer = None
+        if self.transport is not None:
+            seconds = self._host.header_seconds
+            late = Refusal("too-slow", f"no request came within {seconds:g} seconds")
+            self.transport.write(raw_answer(late))
+        self.force_close()
+
+    @property
+    def _busy(self) -> bool:
+        return self._request_count > self._answered
+
+    def data_received(self, data: bytes) -> None:
+        before = self._request_count
+        super().data_received(data)
+        if self._request_count != before:
+            self._head_came()
+        elif data and not self._busy:
+            self._await_head()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """True keeps the connection open for the answer. A body that is not whole will not become
+        so: who waits for it gives up in time."""
+        self._half_closed = True
+        return self._busy
+
+    async def finish_response(
+        self, request: BaseRequest, resp: StreamResponse, start_time: float | None
+    ) -> tuple[StreamResponse, bool]:
+        result = await super().finish_response(request, resp, start_time)
+        self._answered += 1
+        if self._half_closed and not self._messages:
+            self.close()
+        return result
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> StreamResponse:
+        """What is no request; what a handler raises does not come here, but for a broken
+        connection's errors."""
+        if isinstance(exc, ConnectionError) or request.writer.output_size > 0:
+            raise ConnectionResetError("the answer cannot be given") from exc
+        if isinstance(exc, HttpProcessingError):
+            what = (message or "").split("\n")[0].rstrip(":")
+            answer = error_answer(Refusal("bad-request", f"this is no HTTP request: {what}"))
+        else:
+            log.error("a request failed", error=exc)
+            answer = error_answer(internal())
+        answer.force_close()
+        return answer
+
+
+class Connections(Server):
+    """Makes them. What their requests are answered with is the handler's."""
+
+    def __init__(self, handler: Any, host: Host) -> None:  # noqa: ANN401 - aiohttp's own type
+        # A handler whose client is gone is cancelled.
+        super().__init__(handler, handler_cancellation=True)
+        self._host = host
+
+    def __call__(self) -> RequestHandler:
+        return Connection(self, self._host)
