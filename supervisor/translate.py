@@ -199,6 +199,12 @@ def _refuse_privileges(spec: Spec) -> None:
     if spec.oom_score_adj < 0:
         why = "would have others killed in the job's place"
         raise BadValue("oom_score_adj", spec.oom_score_adj, why, remedy)
+    for limit in spec.io_max:
+        # Its disk is looked up as root, and how that fails would tell what is where they may not
+        # look.
+        if limit.target.startswith(b"/"):
+            hint = "the disk's MAJOR:MINOR, which lsblk prints"
+            raise BadValue("io_max", limit.target, "is a path, and only root may give one", hint)
     _refuse_rlimits(spec.rlimit)
 
 
