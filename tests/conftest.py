@@ -6,9 +6,9 @@ skips the test, with the reason, where a need is not met. With JOBSUP_MUST_RUN=1
 every skip is a failure, whoever asked for it: a suite that quietly tests nothing is worse than a
 red one. Each need is probed at most once a session.
 
-Needs of the kernel also mark the test `kernel`, as does lying in tests/kernel: tests/run sends
-those to the guest where the host cannot run them. What lies in tests/systemd is marked `systemd`,
-and what lies in tests/smp `smp`: those have guests of their own.
+Needs of the kernel also mark the test `kernel`, as does lying in tests/kernel or tests/crash:
+tests/run sends those to the guest where the host cannot run them. What lies in tests/systemd is
+marked `systemd`, and what lies in tests/smp `smp`: those have guests of their own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hypothesis import settings
 
 MUST_RUN = os.environ.get("JOBSUP_MUST_RUN", "") not in {"", "0"}
 CGROUP = Path("/sys/fs/cgroup")
-KERNEL_TESTS = Path(__file__).parent / "kernel"
+KERNEL_TESTS = (Path(__file__).parent / "kernel", Path(__file__).parent / "crash")
 SYSTEMD_TESTS = Path(__file__).parent / "systemd"
 SMP_TESTS = Path(__file__).parent / "smp"
 
@@ -111,7 +111,7 @@ def _needs(item: pytest.Item) -> list[str]:
 @pytest.hookimpl(tryfirst=True)  # before -m selects by the marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        here = item.path.is_relative_to(KERNEL_TESTS)
+        here = any(item.path.is_relative_to(folder) for folder in KERNEL_TESTS)
         if here or any(NEEDS[need].of_kernel for need in _needs(item)):
             item.add_marker("kernel")
         if item.path.is_relative_to(SYSTEMD_TESTS):

@@ -1,0 +1,132 @@
+"""The daemon's API as a stranger would use it: HTTP over a Unix socket, the standard library, and
+nothing of jobsup's own. Whatever a daemon that dies does to a connection is `Gone`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+PATIENCE = 120.0  # seconds until something that hangs has failed; no promise is measured with it
+
+
+class Gone(Exception):
+    """No answer, or half of one: the daemon is not there, or died. Whether it did what it was asked
+    for is not known."""
+
+
+class Refused(Exception):
+    """An answer that says no."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(f"{status} {code}: {message}")
+        self.status = status
+        self.code = code
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("jobsup", timeout=PATIENCE)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(PATIENCE)
+        self.sock.connect(str(self._path))
+
+
+class Api:
+    """Each call is a connection of its own; any number of threads may call."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @contextmanager
+    def _answer(
+        self, method: str, path: str, body: object = None, **query: object
+    ) -> Iterator[http.client.HTTPResponse]:
+        said = {name: value for name, value in query.items() if value is not None}
+        url = path + ("?" + urlencode(said) if said else "")
+        kind, data = "application/json", body
+        if isinstance(body, bytes):
+            kind = "multipart/form-data; boundary=crash"
+        elif body is not None:
+            data = json.dumps(body)
+        headers = {} if body is None else {"Content-Type": kind}
+        connection = _Connection(self._path)
+        try:
+            connection.request(method, url, data, headers)  # type: ignore[arg-type]
+            yield connection.getresponse()
+        except TimeoutError:
+            raise AssertionError(f"{method} {url}: no answer in {PATIENCE:g} s") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise Gone(f"{method} {url}: {error!r}") from error
+        finally:
+            connection.close()
+
+    def call(self, method: str, path: str, body: object = None, **query: object) -> Any:  # noqa: ANN401 - JSON
+        """The answer's JSON; None where it has no body."""
+        with self._answer(method, path, body, **query) as answer:
+            data = answer.read()
+        said: Any = json.loads(data) if data else None
+        if answer.status >= 400:
+            raise Refused(answer.status, said["error"]["code"], said["error"]["message"])
+        return said
+
+    def submit(self, job: dict[str, Any]) -> str:
+        """Its id. Whoever has that has been promised the job."""
+        return str(self.call("POST", "/jobs/run", job)["id"])
+
+    def submit_with_input(self, job: dict[str, Any], data: bytes) -> str:
+        """A job with something to read."""
+        line = b"--crash\r\nContent-Disposition: form-data; name="
+        kind = b"\r\nContent-Type: application/json"
+        parts = (b'"job"' + kind, json.dumps(job).encode()), (b'"stdin"', data)
+        body = b"".join(line + head + b"\r\n\r\n" + part + b"\r\n" for head, part in parts)
+        with self._answer("POST", "/jobs/run", body + b"--crash--\r\n") as answer:
+            return str(json.loads(answer.read())["id"])
+
+    def status(self, job: str) -> Any:  # noqa: ANN401 - JSON
+        return self.call("GET", f"/jobs/{job}/status")
+
+    def wait(self, job: str) -> Any:  # noqa: ANN401 - JSON
+        """Its status once it has ended."""
+        return self.call("GET", f"/jobs/{job}/wait", timeout=PATIENCE)
+
+    def stop(self, job: str) -> None:
+        self.call("PUT", f"/jobs/{job}/stop", {})
+
+    def all(self) -> list[Any]:
+        """One line of each job, newest first."""
+        found: list[Any] = []
+        after = None
+        while True:
+            page = self.call("GET", "/jobs", after=after)
+            found += page["jobs"]
+            if (after := page["next"]) is None:
+                return found
+
+    def pieces(
+        self,
+        job: str,
+        *,
+        offset: int = 0,
+        follow: bool = False,
+        stream: str,
+        attempt: int | None = None,
+    ) -> Iterator[bytes]:
+        """What a job wrote to one stream, as it comes."""
+        with self._answer(
+            "GET", f"/jobs/{job}/out", stream=stream, offset=offset or None,
+            follow=1 if follow else None, attempt=attempt,
+        ) as answer:  # fmt: skip
+            if answer.status != 200:
+                raise AssertionError(f"output of {job}: {answer.status} {answer.read()!r}")
+            while data := answer.read1(1 << 18):
+                yield data

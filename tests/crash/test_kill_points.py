@@ -1,0 +1,250 @@
+"""The daemon kills itself, really, at each step of a job's life; the next one makes good of it.
+
+Each test starts a daemon with one point armed, asks it for something, sees it die, starts another
+one, and balances the books (books.py): every acknowledged job ran as often as it should have and
+ended as it did; one that was not acknowledged ran once and is known, or did neither.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.crash.api import PATIENCE, Gone, Refused
+from tests.crash.books import Entry
+from tests.crash.points import POINTS
+from tests.crash.station import REPO, Died, Station
+
+# The launch and the end of a job that is started at once. Of the commits the first one is its row.
+PLAIN = [
+    "id-made", "committed", "row-durable", "spool-made", "listening", "leaf-made", "leaf-limited",
+    "cloned", "launched", "acknowledged", "executed", "committed:2", "end-seen", "init-reaped",
+    "record-read", "committed:3", "verdict-durable", "control-removed",
+]  # fmt: skip
+# The same of one that was acknowledged long before: the second launch of its daemon.
+FROM_QUEUE = [
+    "starting-durable", "spool-made:2", "listening:2", "leaf-made:2", "leaf-limited:2", "cloned:2",
+    "launched:2", "executed:2", "end-seen:2", "record-read:2", "verdict-durable:2",
+]  # fmt: skip
+# A job that fails once and is started again.
+AGAIN = [
+    "end-seen", "record-read", "again-durable", "starting-durable", "listening:2", "cloned:2",
+    "launched:2", "executed:2", "end-seen:2", "record-read:2", "verdict-durable",
+]  # fmt: skip
+STOPPED = ["stop-durable", "stop-sent", "end-seen", "record-read", "verdict-durable"]
+RECOVERY = ["records-read", "inits-reached", "leaves-swept", "adopted", "relaunch", "recovered"]
+ONCE = ["stdin-kept", "limits-changed", "row-deleted", "leaf-cleared", "record-restored"]
+
+
+def test_the_points_in_the_sources_are_those_that_are_tried() -> None:
+    found = set()
+    for folder in ("isolation", "supervisor"):
+        for path in (REPO / folder).rglob("*.py"):
+            found |= set(re.findall(r'\breached\("([^"]+)"\)', path.read_text()))
+    tried = {
+        name.partition(":")[0] for name in PLAIN + FROM_QUEUE + AGAIN + STOPPED + RECOVERY + ONCE
+    }
+    assert found == POINTS.keys() == tried
+
+
+def try_submit(station: Station, entry: Entry) -> Entry:
+    """One that may not be acknowledged."""
+    with suppress(Gone):
+        station.submit(entry)
+    return entry
+
+
+class Paces:
+    """The two FIFOs by which a paced job is held up and let go."""
+
+    def __init__(self, place: Path) -> None:
+        paths = [place / f"journal.{suffix}" for suffix in ("go", "done")]
+        for path in paths:
+            os.mkfifo(path)
+        # Read and write: opened so, neither end waits for the other.
+        self._go, self._done = (os.open(path, os.O_RDWR) for path in paths)
+
+    def go(self, portions: int = 1) -> None:
+        os.write(self._go, b"g" * portions)
+
+    def wait_done(self, portions: int = 1) -> None:
+        """Until the job has written so many more."""
+        for _ in range(portions):
+            assert select.select([self._done], [], [], PATIENCE)[0], "the job is blocked"
+            os.read(self._done, 1)
+
+    def close(self) -> None:
+        os.close(self._go)
+        os.close(self._done)
+
+
+@contextmanager
+def paces_of(station: Station) -> Iterator[Paces]:
+    paces = Paces(station.place)
+    yield paces
+    paces.close()
+
+
+def start_holding(station: Station, **options: object) -> Entry:
+    """A job that runs, and goes on until it is stopped."""
+    entry = Entry("held", out=2, code=5, holds=True, paces=1, options=dict(options))
+    with paces_of(station) as paces:
+        station.submit(entry)
+        paces.go()
+        paces.wait_done()
+    return entry
+
+
+def stop(station: Station, entry: Entry) -> None:
+    """Until it is known to be stopped, whoever dies in between."""
+    assert entry.id
+    try:
+        station.api.stop(entry.id)
+    except Gone:
+        station.wait_death()
+        station.start()
+        stop(station, entry)
+    except Refused as error:
+        assert error.code == "wrong-state", error
+
+
+@pytest.mark.parametrize("point", PLAIN)
+def test_a_job_that_starts_at_once(station: Station, point: str) -> None:
+    station.start(point)
+    entry = try_submit(station, Entry("plain", out=3, err=2, seed=4, code=7))
+    station.wait_death()
+    station.start()
+    station.require_balanced([entry])
+
+
+@pytest.mark.parametrize("point", FROM_QUEUE)
+def test_a_job_that_starts_from_the_queue(open_station: Callable[..., Station], point: str) -> None:
+    station = open_station(max_running=1)
+    station.start(point)
+    first = station.submit(Entry("first", wait_ms=300, code=1))
+    second = station.submit(Entry("second", out=20, code=3))
+    third = station.submit(Entry("third", err=1))
+    station.wait_death()
+    station.start()
+    station.require_balanced([first, second, third])
+    starts = [line for line in station.journal() if line.endswith("start")]
+    assert starts == ["first start", "second start", "third start"]
+
+
+@pytest.mark.parametrize("point", AGAIN)
+def test_a_job_that_is_started_again(station: Station, point: str) -> None:
+    station.start(point)
+    entry = station.submit(Entry("again", out=2, fails=1))
+    station.wait_death()
+    station.start()
+    station.require_balanced([entry])
+
+
+@pytest.mark.parametrize("point", STOPPED)
+def test_a_job_that_is_stopped(station: Station, point: str) -> None:
+    """The stop is asked for once: that it was is durable before any of these."""
+    station.start(point)
+    entry = start_holding(station)
+    assert entry.id
+    with suppress(Gone):
+        station.api.stop(entry.id)
+    station.wait_death()
+    station.start()
+    station.require_balanced([entry])
+
+
+@pytest.mark.parametrize("point", RECOVERY)
+def test_a_daemon_that_takes_up_what_another_left(
+    open_station: Callable[..., Station], point: str
+) -> None:
+    """A job runs, one has ended meanwhile, the launch of a third was cut short, a fourth waits."""
+    station = open_station(max_running=3)
+    station.start("leaf-limited:4")
+    held = start_holding(station)
+    for path in station.place.glob("journal.*"):
+        path.unlink()
+    with paces_of(station) as paces:
+        alone = station.submit(Entry("alone", out=9, code=2, paces=1))
+        brief = station.submit(Entry("brief", wait_ms=300))
+        cut = station.submit(Entry("cut", out=1, code=4))
+        waiting = station.submit(Entry("waiting", err=1))
+        station.wait_death()
+        paces.go()
+        paces.wait_done()
+    with suppress(Died):
+        station.start(point)
+        station.wait_death()
+    station.start()
+    stop(station, held)
+    station.require_balanced([held, alone, brief, cut, waiting])
+
+
+def test_a_job_with_input(station: Station) -> None:
+    """What was uploaded for a job that never was is gone."""
+    station.start("stdin-kept")
+    entry = Entry("reader")
+    with suppress(Gone):
+        station.api.submit_with_input(entry.request(station.place), b"input")
+    station.wait_death()
+    station.start()
+    station.require_balanced([entry])
+    assert station.journal() == []
+
+
+def test_limits_that_were_being_changed(station: Station) -> None:
+    station.start("limits-changed")
+    entry = start_holding(station)
+    with suppress(Gone):
+        station.api.call("PUT", f"/jobs/{entry.id}/set", {"mem": "128M"})
+    station.wait_death()
+    station.start()
+    station.api.call("PUT", f"/jobs/{entry.id}/set", {"mem": "64M"})
+    assert station.api.status(entry.id or "")["limits"]["memory.max"] == str(64 << 20)
+    stop(station, entry)
+    station.require_balanced([entry])
+
+
+def test_a_job_that_was_being_forgotten(station: Station) -> None:
+    station.start("row-deleted")
+    entry = station.submit(Entry("past", out=1))
+    station.api.wait(entry.id or "")
+    with suppress(Gone):
+        station.api.call("DELETE", f"/jobs/{entry.id}")
+    station.wait_death()
+    station.start()
+    assert station.api.all() == []
+    station.require_balanced([])
+
+
+def test_a_job_whose_init_was_killed(station: Station) -> None:
+    """Both die, one after the other; nobody knows how the job would have ended."""
+    station.start("leaf-cleared")
+    entry = start_holding(station)
+    station.kill_init()
+    station.wait_death()
+    station.start()
+    status = station.api.wait(entry.id or "")
+    assert (status["state"], status["verdict"]["cause"]) == ("lost", "init-lost")
+    assert status["verdict"]["exit_code"] is None
+    station.end()
+    assert station.remains({status["id"]}) == []
+
+
+def test_a_job_that_is_known_from_the_run_directory_alone(station: Station) -> None:
+    station.start()
+    entry = start_holding(station)
+    station.kill()
+    for path in (station.state / "lib").glob("jobs.db*"):
+        path.unlink()
+    with suppress(Died):
+        station.start("record-restored")
+        station.wait_death()
+    station.start()
+    stop(station, entry)
+    station.require_balanced([entry])
