@@ -2,7 +2,7 @@
 
 Time. The head of a request must be whole HEAD seconds after its first byte, the first one HEAD
 seconds after the connection was made. Between requests a connection may rest as long as it likes;
-it is counted, has no timer and costs no processor time.
+it is counted, and costs no processor time.
 
 Half-closed clients (`printf … | nc -UN`) have said all that they will say and get their answer.
 
@@ -27,6 +27,10 @@ from .peer import peer_of
 from .refusals import Refusal, internal
 
 
+# Zero would close a connection after its first answer.
+_REST = 100 * 365 * 86_400.0
+
+
 class Host(Protocol):
     """What all connections share."""
 
@@ -43,7 +47,7 @@ class Connection(RequestHandler):
         super().__init__(
             manager,
             loop=asyncio.get_running_loop(),
-            keepalive_timeout=0,  # for ever
+            keepalive_timeout=_REST,
             tcp_keepalive=False,
             access_log=None,  # type: ignore[arg-type]
             auto_decompress=False,
