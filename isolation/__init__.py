@@ -13,7 +13,7 @@ from .errors import (
     PathRefused,
     errno_name,
 )
-from .hierarchy import open_hierarchy, sweep
+from .hierarchy import locate, open_hierarchy, sweep
 from .identity import CAPABILITIES, DEFAULT_ROOT_CAPABILITIES, RLIMITS, all_rlimits
 from .job import Job, Status, adopt
 from .killpoints import reached
@@ -72,6 +72,7 @@ __all__ = [
     "examine",
     "find_mount",
     "launch",
+    "locate",
     "open_hierarchy",
     "reached",
     "settle",

@@ -20,7 +20,7 @@ from jobsup.isolation import (
     Walls,
     compile_plan,
     launch,
-    open_hierarchy,
+    locate,
     settle,
     sweep,
 )
@@ -118,6 +118,6 @@ def clear_stale() -> None:
     """Remove leaves whose init and starter were both killed, and what ended jobs asked of the
     groups above them. Failing at it harms no job."""
     with suppress(OSError, JobsupError):
-        place = open_hierarchy()
+        place = locate()  # and make nothing: the keeper may have been stopped on purpose
         sweep(place)
         settle(place)
