@@ -7,10 +7,13 @@ the daemon alone (after an upgrade, say), `uninstall` refuses to end jobs unless
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+from ..daemon.settings import LIB, RUN
 from ..errors import HostNotSupported, JobsupError, WrongState
 
 DIRECTORY = Path("/etc/systemd/system")
@@ -61,15 +64,25 @@ def uninstall(*, force: bool = False, purge: bool = False) -> list[str]:
     done = []
     if _exists(DAEMON):
         _systemctl("disable", "--quiet", "--now", DAEMON)
-        _systemctl("clean", "--what=runtime", *(["--what=state"] if purge else []), DAEMON)
     if _exists(KEEPER):
         _systemctl("stop", KEEPER)
-    for unit in UNITS:
-        if (path := DIRECTORY / unit).exists():
-            path.unlink()
+    units = [DIRECTORY / unit for unit in UNITS]
+    for path in (*units, RUN, *([LIB] if purge else [])):
+        if _removed(path):
             done.append(f"removed {path}")
     _systemctl("daemon-reload")
     return done
+
+
+def _removed(path: Path) -> bool:
+    """Remove a file or a directory with all in it; whether it was there."""
+    with suppress(FileNotFoundError):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        return True
+    return False
 
 
 def text(unit: str) -> str:

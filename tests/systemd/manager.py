@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -34,11 +35,11 @@ def main_pid() -> int:
     return int(shown(DAEMON, "MainPID"))
 
 
-def journal(unit: str) -> list[str]:
-    """What a unit said on stderr, a line each."""
+def journal(unit: str) -> list[dict[str, str]]:
+    """What a unit said on stderr, and systemd of it: the journal's fields, an entry each."""
     subprocess.run(["journalctl", "--sync"], check=True)
     printed = subprocess.run(
-        ["journalctl", "--no-pager", "--output=cat", f"--unit={unit}"],
+        ["journalctl", "--no-pager", "--output=json", f"--unit={unit}"],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
-    return printed.stdout.splitlines()
+    return [json.loads(line) for line in printed.stdout.splitlines()]

@@ -70,7 +70,7 @@ def test_stopping_the_keeper_ends_every_job(units: None, jobs: Jobs) -> None:
     systemctl("stop", KEEPER)
     ended = running.end()
     assert (ended.cause, ended.verdict["signal"]) == ("signaled", "SIGTERM")
-    assert not KEEPER_GROUP.exists()
+    assert not KEEPER_GROUP.exists(), "whoever ran the job started the keeper again"
 
 
 def test_the_next_job_starts_it_again(units: None, jobs: Jobs) -> None:
