@@ -23,7 +23,7 @@ from pathlib import Path
 
 HEADER = Path(__file__).resolve().with_name("standin.h")
 CONTROLLERS = "cpu memory io pids cpuset"
-KNOBS = ("pids.max", "memory.max", "memory.swap.max", "memory.oom.group")
+KNOBS = ("cgroup.max.descendants", "pids.max", "memory.max", "memory.swap.max", "memory.oom.group")
 
 
 def build(out_dir: Path) -> None:
