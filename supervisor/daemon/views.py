@@ -32,6 +32,13 @@ class SpoolView:
             return True
         return self._record.attempt > self.attempt
 
+    async def wait_begun(self) -> None:
+        """Until its init has made the files, or never will. It does so before it tells that the
+        command was executed, and every such word is a change."""
+        while not (self.complete or (self.directory / "stdout").exists()):
+            assert self._job is not None
+            await self._job.wait_change()
+
     async def wait_complete(self) -> None:
         """Until no byte will be added."""
         while not self.complete:
