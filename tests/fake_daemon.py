@@ -51,6 +51,7 @@ class Answer:
     chunks: list[bytes] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
     cut: bool = False  # the last chunk does not come, the connection is closed
+    closes: bool = False  # the connection, after the whole answer and without a word
     before: Callable[[], object] | None = None
     # With a status of 101: what is done with the descriptors that come; the chunks are the answer.
     attached: Callable[[list[int]], None] | None = None
@@ -201,7 +202,7 @@ class FakeDaemon:
         if answer.cut:
             return False
         connection.sendall(http.send(h11.EndOfMessage()) or b"")
-        return True
+        return not answer.closes
 
     def _attach(self, http: h11.Connection, connection: socket.socket, answer: Answer) -> bool:
         switching = h11.InformationalResponse(

@@ -100,11 +100,7 @@ def request(call: Call[T]) -> Flow[T]:
         Disconnected: the daemon went away meanwhile. Whether it did what was asked is not known.
         JobsupError: what the daemon refused.
     """
-    try:
-        response = yield from opened(call, fresh=False)
-    except _Stale:
-        # A connection that was kept, and closed by the other end while nobody looked.
-        response = yield from opened(call, fresh=True)
+    response = yield from opened(call)
     return decoded(call.decode, (yield from response.rest()))
 
 
@@ -116,8 +112,16 @@ def decoded(decode: Callable[[bytes], T], body: bytes) -> T:
         raise ApiError(f"the daemon's answer is not understood: {error}") from error
 
 
-def opened(call: Call[Any], *, fresh: bool) -> Flow[Response]:
-    """Send the request and read the head of the answer; raises what the daemon refused."""
+def opened(call: Call[Any]) -> Flow[Response]:
+    """Send the request and read the head of the answer; raises what `request` does."""
+    try:
+        return (yield from _opened(call, fresh=False))
+    except _Stale:
+        # A connection that was kept, and closed by the other end while nobody looked.
+        return (yield from _opened(call, fresh=True))
+
+
+def _opened(call: Call[Any], *, fresh: bool) -> Flow[Response]:
     new = yield Connect(fresh)
     response = Response()
     try:

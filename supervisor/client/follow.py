@@ -148,7 +148,7 @@ class _Following:
             self._wanted = self._wanted._replace(attempt=status.attempt)
         asked = {**self._wanted._asdict(), "offset": self._wanted.offset or None}
         framed = self._unframing is not None
-        response = yield from opened(calls.output(self._ref, frames=framed, **asked), fresh=False)
+        response = yield from opened(calls.output(self._ref, frames=framed, **asked))
         self._heard.note()
         self._begin(response.headers.get(b"jobsup-offset"))
         while (data := (yield from response.data())) is not None:
@@ -214,7 +214,7 @@ def events(ref: str | None = None) -> Flow[None]:
     Raises:
         Disconnected: the daemon went away; what happens meanwhile is not told.
     """
-    response = yield from opened(calls.events(ref), fresh=False)
+    response = yield from opened(calls.events(ref))
     rest = b""
     while (data := (yield from response.data())) is not None:
         *lines, rest = (rest + data).split(b"\n")

@@ -171,6 +171,18 @@ def test_a_connection_that_the_daemon_closed_is_not_used(daemon: FakeDaemon, soc
             assert another.connections == 1
 
 
+def test_a_connection_that_closes_while_it_is_used_is_replaced(
+    client: Client, daemon: FakeDaemon
+) -> None:
+    """For what may be asked twice; whatever it is that is asked."""
+    daemon.answers["GET /ping"] = [Answer(chunks=json_answer({**_ping(), "pid": 1}).chunks)]
+    daemon.answers[f"GET {STATUS}"] = [Answer(closes=True, chunks=json_answer(job_status()).chunks)]
+    daemon.answers[f"GET {OUT}"] = [Answer(closes=True, chunks=[b"all of it"])]
+    for _ in range(20):  # the closing is seen before, or while the next request is sent
+        found = client.of_job(lambda job: job.output("stdout"))
+        assert b"".join(found) == b"all of it"
+
+
 def test_threads_share_a_client(daemon: FakeDaemon, socket: Path) -> None:
     daemon.answers["GET /ping"] = [json_answer({**_ping(), "pid": number}) for number in range(400)]
     seen: list[int] = []
