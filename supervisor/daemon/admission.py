@@ -68,13 +68,19 @@ class Admission:
                 why = f"is more than this supervisor's CPU budget, {self._cpus:g}"
                 raise BadValue("cpus", f"{asked:g}", why)
 
+    def take(self, job_id: str, demand: Demand) -> bool:
+        """Take a place if there is one and nobody waits for it; whether it was taken."""
+        if self._waiting or not self._fits(demand):
+            return False
+        self._taken[job_id] = demand
+        return True
+
     def enter(self, job_id: str, demand: Demand) -> bool:
         """Take a place, or stand in the queue; whether a place was taken."""
-        if not self._waiting and self._fits(demand):
-            self._taken[job_id] = demand
-            return True
-        self._waiting[job_id] = demand
-        return False
+        taken = self.take(job_id, demand)
+        if not taken:
+            self._waiting[job_id] = demand
+        return taken
 
     def force(self, job_id: str, demand: Demand) -> None:
         """Count a job that runs already, adopted after a restart."""

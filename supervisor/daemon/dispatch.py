@@ -11,14 +11,17 @@ may have been launched. Everything here runs on the event loop; what blocks, in 
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from typing import Any, Literal, TypeVar
 
-from jobsup.isolation import JobsupError, Walls, reached
+from jobsup.isolation import Job, JobsupError, Walls, reached
 
-from ..errors import StorageFull
+from ..errors import BadValue, StorageFull
 from ..request import Request
 from ..verdict import Verdict, never_started
 from .admission import Admission, demand_of
@@ -58,6 +61,8 @@ class Dispatcher:
         self._loop = asyncio.get_running_loop()
         self._clock = WallClock(self._loop)
         self._delays: dict[str, asyncio.TimerHandle] = {}
+        self._impossible: set[str] = set()  # due, and beyond what the budgets are now
+        self._nudged = asyncio.Event()
         self._launches = ThreadPoolExecutor(_LAUNCHES, "launch")
         self._conclusions = ThreadPoolExecutor(_CONCLUSIONS, "conclude")
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -66,6 +71,7 @@ class Dispatcher:
     async def close(self) -> None:
         """Drive no job any further; they go on by themselves."""
         self.closing = True
+        self.nudge()
         self.events.close()
         self._clock.close()
         for delay in self._delays.values():
@@ -85,9 +91,9 @@ class Dispatcher:
 
     # ---- the queue
 
-    def enter(self, job: LiveJob) -> bool:
-        """Take a place, or stand in the queue; whether a place was taken."""
-        return self.admission.enter(job.record.id, demand_of(job.request.spec))
+    def enter_at_once(self, job: LiveJob) -> bool:
+        """Take a place if there is one and nobody waits for it."""
+        return self.admission.take(job.record.id, demand_of(job.request.spec))
 
     def admit_running(self, job: LiveJob) -> None:
         """Count a job that was launched by another daemon."""
@@ -96,6 +102,8 @@ class Dispatcher:
     def queue(self, job: LiveJob, due: Due | None) -> None:
         """Let a queued job wait for its time; without one it is due."""
         job_id = job.record.id
+        if not self._waits(job):
+            return
         if due is None:
             self._came_due(job)
         elif due.delay_ns is None:
@@ -106,27 +114,60 @@ class Dispatcher:
 
     def _came_due(self, job: LiveJob) -> None:
         self._delays.pop(job.record.id, None)
-        if self.jobs.get(job.record.id) is not job or self.closing or job.record.stop is not None:
+        if not self._waits(job):
             return
-        if self.enter(job):
-            self._start(job)
+        try:
+            self.admission.require_possible(job.request.spec)
+        except BadValue as error:
+            # The budgets were larger when it was taken. In the queue it would hold up all others.
+            self._impossible.add(job.record.id)
+            job.record.reason = f"cannot start: {error}"
         else:
+            self._impossible.discard(job.record.id)
+            if self.admission.enter(job.record.id, demand_of(job.request.spec)):
+                self._start(job)
+                return
             job.record.reason = "waits for a free place"
-            job.wake()
+        job.wake()
+
+    def _waits(self, job: LiveJob) -> bool:
+        """Whether it is still to be started: meanwhile it may have been stopped."""
+        record = job.record
+        known = self.jobs.get(record.id) is job and not self.closing
+        return known and record.state is State.QUEUED and record.stop is None
+
+    def changed(self, job: LiveJob) -> None:
+        """Its limits are others now: it may be possible, and others may have room."""
+        self.admission.change(job.record.id, demand_of(job.request.spec))
+        if job.record.id in self._impossible:
+            self._came_due(job)
+        self.pump()
 
     def pump(self) -> None:
         """Start what there is room for."""
         while not self.closing and (job_id := self.admission.next_admitted()) is not None:
             self._start(self.jobs[job_id])
 
-    async def end_queued(self, job: LiveJob, cause: Literal["stopped", "killed"]) -> None:
-        """Take a job out of the queue for good."""
+    async def end_queued(self, job: LiveJob) -> None:
+        """Take a job that was asked to stop out of the queue for good.
+
+        Raises:
+            StorageFull: a restarted daemon would start it.
+        """
         if (delay := self._delays.pop(job.record.id, None)) is not None:
             delay.cancel()
         self._clock.cancel(job.record.id)
-        self.admission.leave(job.record.id)  # no place is to be given to it meanwhile
         job.drop_attached()
-        await self.run_ended(job, self.not_started(job, cause, _STOPPED_EARLY.format(cause)))
+        ending = self.spawn(self._decided(job, self._stopped_early(job)))
+        ending.add_done_callback(lambda _: job.wake())
+        while not ending.done() and not job.unsaved:
+            await job.wait_change()
+        if job.unsaved:
+            raise StorageFull(
+                f"job {job.record.id} does not wait any more, and that cannot be written down",
+                hint="make room, or it is started when the supervisor is",
+            )
+        await ending
 
     # ---- a launch
 
@@ -138,7 +179,9 @@ class Dispatcher:
         self.spawn(self._started(job, durable))
 
     async def _started(self, job: LiveJob, durable: Awaitable[None]) -> None:
-        await durable
+        kept = await self._keep(job, durable, lambda: self.store.save(job.record))
+        if not kept and job.record.stop is None:
+            return
         reached("starting-durable")
         await self.launch_marked(job)
 
@@ -148,9 +191,12 @@ class Dispatcher:
             if job.record.stop is None:
                 await self.launch(job)
                 return
-            verdict = self.not_started(job, "stopped", _STOPPED_EARLY.format("stopped"))
+            verdict = self._stopped_early(job)
         except JobsupError as error:
             verdict = self.not_started(job, "setup", str(error), error.hint)
+        except Exception as error:  # noqa: BLE001 - a bug; the job must not wait for ever
+            self.failed(job, error)
+            verdict = self.not_started(job, "setup", f"{type(error).__name__}: {error}")
         job.drop_attached()
         await self.run_ended(job, verdict)
 
@@ -167,6 +213,12 @@ class Dispatcher:
         )
         reached("launched")
         job.follow(handle)
+
+    def _stopped_early(self, job: LiveJob) -> Verdict:
+        assert job.record.stop is not None
+        killed = job.record.stop[0] == signal.SIGKILL
+        cause: Literal["stopped", "killed"] = "killed" if killed else "stopped"
+        return self.not_started(job, cause, _STOPPED_EARLY.format(cause))
 
     def not_started(
         self,
@@ -191,59 +243,40 @@ class Dispatcher:
 
     async def run_ended(self, job: LiveJob, verdict: Verdict) -> None:
         """A run is over: keep how it ended; start the job again, or let it rest."""
+        await self._decided(job, verdict)
+
+    def _decided(self, job: LiveJob, verdict: Verdict) -> Coroutine[Any, Any, None]:
+        """Decide at once what becomes of the job: who asks for a stop from here on comes too late,
+        or finds it in the queue. What is returned keeps that."""
         record = job.record
         record.ended_ns = time.time_ns()
         record.verdict = verdict.to_dict()
-        record.output_bytes = await self.in_thread(lambda: self.launcher.spool_bytes(record.id))
         job.pauses = 0 if was_long(record) else job.pauses
         due = next_due(record, job.request, record.ended_ns, job.pauses)
         self.admission.leave(record.id)
-        if due is None:
-            job.move_to_rest(State(verdict.state), verdict.message)
-            await self._keep_end(job)
-            self.forget(job)
-            reached("control-removed")
-            job.wake()
-        else:
-            await self._again(job, due)
         self.pump()
+        if due is not None:
+            return self._again(job, due)
+        job.move_to_rest(State(verdict.state), verdict.message)
+        return self._rest(job)
 
-    def _save_end(self, job: LiveJob) -> Awaitable[Any]:
-        record = job.record
-        assert record.verdict is not None
-        run = (record.started_ns, record.ended_ns, record.verdict, record.limits)
-        kept = self.store.save_attempt(record.id, record.attempt, *run)
-        return asyncio.gather(kept, self.save(record))
-
-    async def _keep_end(self, job: LiveJob) -> None:
+    async def _rest(self, job: LiveJob) -> None:
         """Make its end durable. While there is no room for it, it is kept in memory: the init's own
         record says the same to the next daemon."""
-        while True:
-            try:
-                await self._save_end(job)
-            except StorageFull as error:
-                if not job.unsaved:
-                    log.error("the end of a job cannot be kept yet", job=job.record.id, error=error)
-                job.unsaved = True
-                job.wake()
-                if self.closing:
-                    return
-                await asyncio.sleep(_RETRY_SECONDS)  # nothing tells when a disk has room again
-            else:
-                job.unsaved = False
-                reached("verdict-durable")
-                return
+        record = job.record
+        record.output_bytes = await self.in_thread(lambda: self.launcher.spool_bytes(record.id))
+        save_run = self._saver_of_run(record)
+        first = asyncio.gather(save_run(), self.save(record))
+        if await self._keep(
+            job, first, lambda: asyncio.gather(save_run(), self.store.save(record))
+        ):
+            reached("verdict-durable")
+            self.forget(job)
+            reached("control-removed")
 
     async def _again(self, job: LiveJob, due: Due) -> None:
         record = job.record
-        kept = self.store.save_attempt(
-            record.id,
-            record.attempt,
-            record.started_ns,
-            record.ended_ns,
-            record.verdict,
-            record.limits,
-        )
+        save_run = self._saver_of_run(record)
         self.launcher.forget_control(record.id)
         job.pauses += 1
         # The next attempt begins with nothing of the last but its verdict.
@@ -251,19 +284,61 @@ class Dispatcher:
         record.started_ns = record.ended_ns = None
         record.limits = {}
         record.due_ns = due.when_ns
-        await asyncio.gather(kept, job.move(State.QUEUED, due.reason))
+        first = asyncio.gather(save_run(), job.move(State.QUEUED, due.reason))
+        job.gone = False  # and with output to come
+        if not await self._keep(
+            job, first, lambda: asyncio.gather(save_run(), self.store.save(record))
+        ):
+            return
         reached("again-durable")
-        oldest = record.attempt - _KEPT_ATTEMPTS
-        if oldest > 1:
-            await self.store.delete_attempts(record.id, oldest)
-            await self.in_thread(lambda: self.launcher.forget_attempts(record.id, oldest))
         self.queue(job, due)
+        await self._trim(record.id, record.attempt - _KEPT_ATTEMPTS)
+
+    def _saver_of_run(self, record: Record) -> Callable[[], Awaitable[None]]:
+        run = (record.started_ns, record.ended_ns, record.verdict, record.limits)
+        return partial(self.store.save_attempt, record.id, record.attempt, *run)
+
+    async def _trim(self, job_id: str, oldest: int) -> None:
+        """Of a job that is run again and again the last runs are kept."""
+        if oldest > 1:
+            await self.store.delete_attempts(job_id, oldest)
+            await self.in_thread(lambda: self.launcher.forget_attempts(job_id, oldest))
+
+    async def _keep(
+        self, job: LiveJob, first: Awaitable[Any], again: Callable[[], Awaitable[Any]]
+    ) -> bool:
+        """Until what was saved is durable, however long there is no room for it. False: the daemon
+        goes, or the job has moved on, and its next state is kept instead."""
+        state = job.record.state
+        saved = first
+        while True:
+            try:
+                await saved
+            except Exception as error:  # noqa: BLE001 - whatever it is, the job must not hang
+                if not job.unsaved:
+                    self.failed(job, error)
+            else:
+                job.unsaved = False
+                return True
+            job.unsaved = True
+            job.wake()
+            # Nothing tells when a disk has room again.
+            goes_on = await self.pause(_RETRY_SECONDS)
+            if (
+                not goes_on
+                or job.record.state is not state
+                or self.jobs.get(job.record.id) is not job
+            ):
+                return False
+            saved = again()
 
     def forget(self, job: LiveJob) -> None:
         """It has ended, or never was: drive it no more."""
         self.jobs.pop(job.record.id, None)
+        self._impossible.discard(job.record.id)
         self.admission.leave(job.record.id)
         self.launcher.forget_control(job.record.id)
+        job.wake()
 
     # ---- what the jobs share (job.Crew)
 
@@ -275,6 +350,24 @@ class Dispatcher:
     async def in_thread(self, call: Callable[[], T]) -> T:
         """Run what blocks beside the loop."""
         return await self._loop.run_in_executor(self._conclusions, call)
+
+    async def pause(self, seconds: float) -> bool:
+        """Let time pass, or less when there may be room on the disk again; False at once when the
+        daemon goes."""
+        if not self.closing:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._nudged.wait()
+        return not self.closing
+
+    def nudge(self) -> None:
+        """Let what waits for better times look again now."""
+        self._nudged.set()
+        self._nudged = asyncio.Event()
+
+    def reach(self, record: Record) -> Job:
+        """A new handle of a run whose handle was used up."""
+        return self.launcher.reach(record)[1]
 
     def walls(self, record: Record, request: Request) -> Walls:
         """What the job's walls are, for the words in which a failed step is told."""

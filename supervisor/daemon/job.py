@@ -13,6 +13,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol, TypeVar
 
 from jobsup.isolation import (
@@ -25,7 +26,7 @@ from jobsup.isolation import (
     reached,
 )
 
-from ..errors import WrongState
+from ..errors import StorageFull, WrongState
 from ..request import Request
 from ..verdict import Verdict, judge
 from .launcher import Attached
@@ -35,7 +36,9 @@ from .state import ENDED, State, move
 T = TypeVar("T")
 
 _FREEZE_SECONDS = 10.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds between two looks for an end
 _KILL = (int(signal.SIGKILL), 0)
+_GOES_ON = frozenset({State.RUNNING, State.PAUSED})
 
 
 class Crew(Protocol):
@@ -47,7 +50,13 @@ class Crew(Protocol):
     async def in_thread(self, call: Callable[[], T]) -> T:
         """Run what blocks beside the loop."""
 
+    async def pause(self, seconds: float) -> bool:
+        """Let time pass; False at once when the daemon goes."""
+
     def walls(self, record: Record, request: Request) -> Walls: ...
+
+    def reach(self, record: Record) -> Job:
+        """A new handle of a run whose handle was used up. Blocks."""
 
     def failed(self, job: LiveJob, error: BaseException) -> None:
         """Something went wrong that has nobody to be raised to."""
@@ -66,11 +75,13 @@ class LiveJob:
         self._crew = crew
         self._handle: Job | None = None
         self.attached: Attached | None = None  # while it is queued
-        self.unsaved = False  # it has ended, and there was no room to keep that
-        self.gone = False  # its init has ended: no output will come any more
+        self.unsaved = False  # there was no room to keep what it is now
+        self.gone = False  # the init of this attempt has ended: no output will come any more
         self.host_lost = False  # its run began in another boot
         self.concluding: asyncio.Task[None] | None = None
+        self.changing = asyncio.Lock()  # of its limits: one after the other
         self._resend_stop = False
+        self._sent: tuple[int, int] | None = None  # the stop that this init was told
         self._loop = asyncio.get_running_loop()
         self._changed = self._loop.create_future()
 
@@ -95,6 +106,8 @@ class LiveJob:
         """Take the job to a state in which it has ended; keeping that is the crew's."""
         self.record.state = move(self.record.state, state)
         self.record.reason = reason
+        self.gone = True
+        self.wake()
 
     @property
     def unended(self) -> bool:
@@ -124,6 +137,7 @@ class LiveJob:
     def follow(self, handle: Job, *, adopted: bool = False) -> None:
         """Serve this init from now on."""
         self._handle = handle
+        self._sent = None
         self.gone = False
         self._resend_stop = adopted and self.record.stop is not None
         if not adopted:
@@ -184,20 +198,37 @@ class LiveJob:
         self.wake()
 
     async def _conclude(self) -> None:
-        assert self._handle is not None
-        handle, self._handle = self._handle, None
         try:
-            verdict = await self._crew.in_thread(lambda: self._judged(handle))
-            await self._crew.run_ended(self, verdict)
-        except BaseException as error:
+            if (verdict := await self._found_verdict()) is not None:
+                await self._crew.run_ended(self, verdict)
+        except Exception as error:  # noqa: BLE001 - nobody else would hear of it
             self._crew.failed(self, error)
-            raise
         finally:
             self.concluding = None
 
-    def _judged(self, handle: Job) -> Verdict:
+    async def _found_verdict(self) -> Verdict | None:
+        """How the run ended, as soon as nothing is left of it; None: not before the daemon goes.
+
+        A process that sleeps in the kernel cannot be killed, and a host may be short of descriptors
+        or memory: what could not be done now is tried again, and the job has not ended meanwhile.
+        """
+        handle, self._handle = self._handle, None
+        seconds = _FIRST_PAUSE
+        while True:
+            try:
+                return await self._crew.in_thread(partial(self._judged, handle))
+            except Exception as error:  # noqa: BLE001 - of any kind: the job must not be forgotten
+                self._crew.failed(self, error)
+                self.record.reason = f"its end is not known yet: {error}"
+                self.wake()
+            if not await self._crew.pause(seconds):
+                return None
+            handle, seconds = None, min(2 * seconds, _LONGEST_PAUSE)
+
+    def _judged(self, handle: Job | None) -> Verdict:
         """In a thread: see that nothing is left of the job, and judge how it ended."""
         record, request = self.record, self.request
+        handle = handle or self._crew.reach(record)
         try:
             walls: Walls | None = self._crew.walls(record, request)
         except JobsupError:  # its user is gone by now; only the advice is the poorer for it
@@ -222,51 +253,63 @@ class LiveJob:
 
     async def stop(self, number: int, grace_ms: int) -> None:
         """End it: `number`, and after `grace_ms` SIGKILL; SIGKILL without grace kills at once.
-        Returns when the request cannot be lost any more."""
+        Returns when the request cannot be lost any more: it is durable, or there is no room for
+        that and the init has it."""
         self._require(State.STARTING, State.RUNNING, State.PAUSED, State.STOPPING)
         self.record.stop = (number, grace_ms)
         killed = self.record.stop == _KILL
         reason = "killed on request" if killed else "stopped on request"
-        if self.record.state is State.STOPPING:
-            await self._crew.save(self.record)
-        else:
-            await self.move(State.STOPPING, reason)
+        try:
+            if self.record.state is State.STOPPING:
+                await self._crew.save(self.record)
+            else:
+                await self.move(State.STOPPING, reason)
+        except StorageFull as error:
+            self._crew.failed(self, error)
         reached("stop-durable")
         self._send_stop()
         reached("stop-sent")
 
     def _send_stop(self) -> None:
-        if self._handle is None or self.record.stop is None:
-            return  # it is being launched, or over
-        if self.record.stop == _KILL:
+        asked = self.record.stop
+        # It is being launched, or over; or follow() sent it while it was being made durable, and
+        # a second SIGTERM means more to some programs than the first.
+        if self._handle is None or asked is None or asked is self._sent:
+            return
+        self._sent = asked
+        if asked == _KILL:
             self._handle.kill()
         else:
-            self._handle.stop(*self.record.stop)
+            self._handle.stop(*asked)
 
     async def signal(self, number: int) -> None:
         """To the process group of its first process."""
-        await self._past_start()
+        await self.past_start()
         self._require(State.RUNNING, State.PAUSED, State.STOPPING)
         if self._handle is not None:
             self._handle.signal(number)
 
     async def pause(self) -> None:
-        """Freeze it; returns when it stands still, or has ended meanwhile."""
-        await self._past_start()
+        """Freeze it; returns when it stands still.
+
+        Raises:
+            WrongState: it does not run, or ended meanwhile, or cannot be frozen.
+        """
+        await self.past_start()
         self._require(State.RUNNING, State.PAUSED)
         if self._handle is not None:
             self._handle.pause()
         await self._until(State.PAUSED, "its processes do not freeze: one sleeps in the kernel")
 
     async def resume(self) -> None:
-        """Let a frozen job go on."""
-        await self._past_start()
+        """Let a frozen job go on. Raises as pause does."""
+        await self.past_start()
         self._require(State.RUNNING, State.PAUSED)
         if self._handle is not None:
             self._handle.resume()
         await self._until(State.RUNNING, "its processes do not thaw")
 
-    async def _past_start(self) -> None:
+    async def past_start(self) -> None:
         """A command that is being executed is not there yet to be told anything."""
         while self.record.state is State.STARTING:
             await self.wait_change()
@@ -274,10 +317,11 @@ class LiveJob:
     async def _until(self, state: State, otherwise: str) -> None:
         try:
             async with asyncio.timeout(_FREEZE_SECONDS):
-                while self.record.state is not state and self.record.state not in ENDED:
+                while self.record.state is not state and self.record.state in _GOES_ON:
                     await self.wait_change()
         except TimeoutError:
             raise WrongState(f"job {self.record.id}: {otherwise}") from None
+        self._require(state)
 
     def _require(self, *states: State) -> None:
         if self.record.state not in states:

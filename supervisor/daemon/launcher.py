@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -94,10 +94,10 @@ class Launcher:
         Raises:
             JobsupError: it was refused or failed; no process of it is left.
         """
-        walls, limits = self._translated(record, request)
         with ExitStack() as stack:
             if attached is not None:
                 stack.callback(attached.close)
+            walls, limits = self._translated(record, request)
             try:
                 spool = self._make_spool(record, stack)
                 reached("spool-made")
@@ -226,18 +226,31 @@ class Launcher:
                 shutil.rmtree(entry.path)
 
     def remove(self, job_id: str) -> None:
-        """Remove every file of a job."""
-        with suppress(FileNotFoundError):
-            shutil.rmtree(self._paths.job(job_id))
+        """Remove every file of a job; two may do so at once."""
+        shutil.rmtree(self._paths.job(job_id), onerror=_unless_gone)
+
+    def remove_output(self, job_id: str) -> None:
+        """Make room. What says that the job was run, and how it ended, stays."""
+        for path in self._output_of(job_id):
+            path.unlink(missing_ok=True)
 
     def spool_bytes(self, job_id: str) -> int:
         """How much of the disk a job's files take up, as far as they are output."""
         total = 0
-        for name in ("stdout", "stderr", "output.index", "stdin"):
-            for path in self._paths.job(job_id).glob(f"*/{name}" if name != "stdin" else name):
-                with suppress(FileNotFoundError):
-                    total += path.stat().st_size
+        for path in self._output_of(job_id):
+            with suppress(OSError):
+                total += path.stat().st_size
         return total
+
+    def _output_of(self, job_id: str) -> Iterator[Path]:
+        directory = self._paths.job(job_id)
+        for pattern in ("*/stdout", "*/stderr", "*/output.index", "stdin"):
+            yield from directory.glob(pattern)
+
+
+def _unless_gone(_call: object, _path: str, raised: tuple[Any, BaseException, Any]) -> None:
+    if not isinstance(raised[1], FileNotFoundError):
+        raise raised[1]
 
 
 def _write_whole(path: Path, data: bytes) -> None:

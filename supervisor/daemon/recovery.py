@@ -57,7 +57,7 @@ async def recover(dispatch: Dispatcher) -> None:
         job.host_lost = job.record.boot_id != dispatch.boot
         # Without its record nobody knows whether it was launched before: never a second copy.
         known = job.record not in restored and not job.host_lost and not job.record.attached
-        if trace is Trace.NONE and known:
+        if trace is Trace.NONE and known and job.record.started_ns is None:
             dispatch.spawn(_launch_again(dispatch, job, handle))
         else:
             job.follow(handle, adopted=True)

@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ..errors import JobsupError
 from ..protocol import PruneRequest
 from ..units import parse_duration
 from .finding import sees
+from .log import log
 from .state import State
 
 if TYPE_CHECKING:
@@ -45,7 +47,10 @@ class Retention:
         pause = min(max(self._keep_usec / 1e6 / 10, _AT_LEAST), _AT_MOST)
         while True:
             before = time.time_ns() - self._keep_usec * 1000
-            await self._forget(await self._store.ended_before(before))
+            try:
+                await self._forget(await self._store.ended_before(before))
+            except (JobsupError, OSError) as error:  # the next look may find a better disk
+                log.error("old jobs cannot be removed", error=error)
             await asyncio.sleep(pause)
 
     async def prune(self, peer: Peer, asked: PruneRequest) -> list[str]:
