@@ -4,7 +4,7 @@ told so by the end of its stream: nobody else waits for it, and nothing is kept 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from ..protocol import Event
 from ..verdict import rfc3339
@@ -61,11 +61,14 @@ class EventBus:
         for subscriber in list(self._subscribers):
             self._end(subscriber)
 
-    async def subscribe(self, uid: int | None) -> AsyncIterator[Event]:
-        """Every event from now on of this owner's jobs, of all jobs for None. Ends when the bus
-        does, or when the listener has fallen behind."""
+    def subscribe(self, uid: int | None) -> AsyncGenerator[Event, None]:
+        """Every event from this call on of this owner's jobs, of all jobs for None. Ends when the
+        bus does, or when the listener has fallen behind."""
         subscriber = _Subscriber(uid)
         self._subscribers.add(subscriber)
+        return self._events(subscriber)
+
+    async def _events(self, subscriber: _Subscriber) -> AsyncGenerator[Event, None]:
         try:
             while (event := await subscriber.queue.get()) is not None:
                 yield event

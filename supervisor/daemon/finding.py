@@ -49,7 +49,8 @@ class Finder:
         found = [self._present(record) for record in await self._store.matching(ref, uid)]
         if not found:
             raise NoSuchJob(f"there is no job {show(ref.encode(errors='replace')[:100])}")
-        named = [record for record in found if not record.id.startswith(ref)]
+        # As the store looks: an id that begins so comes before a name.
+        named = not (len(ref) >= 3 and found[0].id.startswith(ref))
         unfinished = [record for record in found if record.id in self._live]
         if len(found) == 1 or (named and len(unfinished) <= 1):
             return found[0]

@@ -3,8 +3,8 @@
     --after      a duration from now; it goes on running while the daemon is down, and ends at most
                  as late as it would have, however the wall clock is set meanwhile
     --at         a time of day; one that passed while the daemon was down has come
-    --every      the next match of the cron expression after the last run; of those that passed
-                 meanwhile (the job still ran, the daemon was down) one is made up for
+    --every      the next match of the cron expression after the last run has ended; of those that
+                 passed while the daemon was down one is made up for
     --restart    after a pause that doubles from 1 s to 60 s, and is 1 s again after a run of 10 s
 
 What was asked to stop is not started again.

@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 _TFD_CLOEXEC, _TFD_NONBLOCK = 0o2000000, 0o4000
 _ABSTIME, _CANCEL_ON_SET = 1, 2
+_STALE_MAX = 100  # cancelled calls that are not worth a look at all others
 _ITIMERSPEC = struct.Struct("=4q")
 
 
@@ -45,7 +46,11 @@ class WallClock:
         self._arm()
 
     def cancel(self, key: str) -> None:
+        """Do not make this call. What is left of it goes when its time comes, or with others."""
         self._calls.pop(key, None)
+        if len(self._heap) > 2 * len(self._calls) + _STALE_MAX:
+            self._heap = [(when, key) for key, (when, _) in self._calls.items()]
+            heapq.heapify(self._heap)
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -76,9 +81,12 @@ class WallClock:
             if error.errno not in (errno.EAGAIN, errno.ECANCELED):
                 raise
         now = time.time_ns()
-        while self._heap and self._heap[0][0] <= now:
-            entry = heapq.heappop(self._heap)
-            if not self._is_stale(entry):
-                _, call = self._calls.pop(entry[1])
-                call()
-        self._arm()
+        try:
+            while self._heap and self._heap[0][0] <= now:
+                entry = heapq.heappop(self._heap)
+                if not self._is_stale(entry):
+                    _, call = self._calls.pop(entry[1])
+                    call()
+        finally:  # one that raises does not keep the others from their time
+            if self._descriptor >= 0:
+                self._arm()
