@@ -11,6 +11,7 @@ from . import light  # noqa: F401 - before what it makes lighter
 
 # isort: split
 import asyncio
+import faulthandler
 import gc
 import logging
 import os
@@ -48,6 +49,7 @@ def serve(options: Mapping[str, Any]) -> int:
 def _prepare() -> None:
     """What this process is to be, whoever started it."""
     os.umask(0o077)
+    faulthandler.enable()  # a watchdog's SIGABRT leaves in the log where it hung
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     _survive()
