@@ -102,15 +102,20 @@ class Api:
     def stop(self, job: str) -> None:
         self.call("PUT", f"/jobs/{job}/stop", {})
 
-    def all(self) -> list[Any]:
-        """One line of each job, newest first."""
+    def all(self, state: str | None = None) -> list[Any]:
+        """One line of each job, or of each that is in this state, newest first."""
         found: list[Any] = []
         after = None
         while True:
-            page = self.call("GET", "/jobs", after=after)
+            page = self.call("GET", "/jobs", after=after, state=state)
             found += page["jobs"]
             if (after := page["next"]) is None:
                 return found
+
+    def unfinished(self) -> list[Any]:
+        """Those that have not ended."""
+        states = ("queued", "starting", "running", "paused", "stopping")
+        return [line for state in states for line in self.all(state)]
 
     def pieces(
         self,

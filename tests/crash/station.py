@@ -149,6 +149,11 @@ class Station:
             self._notices.recv(4096)
 
     @property
+    def alive(self) -> bool:
+        """Whether there is a daemon that was not seen to die."""
+        return self._pid is not None
+
+    @property
     def pid(self) -> int:
         assert self._pid is not None, "there is no daemon"
         return self._pid

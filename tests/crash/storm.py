@@ -1,0 +1,162 @@
+"""Daemons that are killed at random moments, one after the other, under clients that never stop.
+
+The clients submit jobs of every kind at once, wait for some, stop some, and take note of what was
+promised to them. Every daemon gets a SIGKILL: after a random time, while it recovers or later, or
+at a random point of the code. The next one is started at once. In the end the books are balanced.
+All of it follows from a seed, up to what the scheduler adds.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import sys
+import threading
+import time
+from contextlib import suppress
+
+from tests.crash.api import PATIENCE, Gone, Refused
+from tests.crash.books import Account, Entry
+from tests.crash.points import POINTS
+from tests.crash.station import Died, Station
+
+MAX_RUNNING = 6
+_QUEUED = 30  # more than that, and clients wait for their jobs
+
+
+class Storm:
+    """One storm over one station, whose daemons have max_running=MAX_RUNNING."""
+
+    def __init__(self, station: Station, seed: int, *, clients: int = 4) -> None:
+        self.station = station
+        self.entries: list[Entry] = []
+        self.kills = 0
+        self._seed = seed
+        self._random = random.Random(seed)
+        self._over = threading.Event()
+        self._up = threading.Event()
+        self._clients = [
+            threading.Thread(target=self._client, args=(number,)) for number in range(clients)
+        ]
+        self._failures: list[BaseException] = []
+
+    def run(self, kills: int, seconds: float | None = None) -> Account:
+        """Kill so many daemons, or go on for so long; then see what there is."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        for client in self._clients:
+            client.start()
+        try:
+            while self.kills < kills and (deadline is None or time.monotonic() < deadline):
+                self._one_daemon()
+                assert not self._failures, repr(self._failures)
+        finally:
+            self._over.set()
+            self._up.set()
+            for client in self._clients:
+                client.join(PATIENCE)
+        assert not self._failures, repr(self._failures)
+        self.station.start()
+        self._stop_the_rest()
+        return self.station.balance(self.entries)
+
+    # ---- daemons
+
+    def _one_daemon(self) -> None:
+        point = ""
+        if self._random.random() < 0.3:
+            point = f"{self._random.choice(sorted(POINTS))}:{self._random.randint(1, 6)}"
+        in_recovery = self._random.random() < 0.2
+        self.station.start(point, ready=False)
+        if in_recovery:
+            self._live(self._random.uniform(0, 0.3))
+        else:
+            with suppress(Died):
+                self.station.wait_ready()
+                self._up.set()
+                self._live(self._random.expovariate(1 / 0.4))
+        self._up.clear()
+        if self.station.alive:
+            self.station.kill()
+        self.kills += 1
+        if self.kills % 50 == 0:
+            print(f"{self.kills} kills, {len(self.entries)} jobs", file=sys.stderr, flush=True)
+
+    def _live(self, seconds: float) -> None:
+        """Let the daemon live for so long, unless it dies by itself."""
+        watched = os.pidfd_open(self.station.pid)
+        select.select([watched], [], [], seconds)
+        os.close(watched)
+
+    # ---- clients
+
+    def _client(self, number: int) -> None:
+        dice = random.Random(f"{self._seed} {number}")
+        count = 0
+        try:
+            while not self._over.is_set():
+                self._up.wait()
+                with suppress(Gone):
+                    count += 1
+                    self._one_job(dice, f"{number}-{count}")
+        except BaseException as error:
+            self._failures.append(error)
+            raise
+
+    def _one_job(self, dice: random.Random, name: str) -> None:
+        entry = _some_entry(dice, name)
+        self.entries.append(entry)
+        self.station.submit(entry)
+        assert entry.id
+        if entry.holds:
+            select.select([], [], [], dice.uniform(0, 0.2))
+            self._stop(entry.id)
+        elif dice.random() < 0.3:
+            self.station.api.wait(entry.id)
+        if len(self.station.api.all("queued")) > _QUEUED:
+            self.station.api.wait(entry.id)
+
+    def _stop(self, job: str) -> None:
+        """Ask until the answer is known: what is not acknowledged may not have been done."""
+        while True:
+            try:
+                self.station.api.stop(job)
+            except Gone:
+                if self._over.is_set():
+                    return
+                self._up.wait()
+            except Refused as error:
+                assert error.code == "wrong-state", error
+                return
+            else:
+                return
+
+    def _stop_the_rest(self) -> None:
+        holding = {entry.name for entry in self.entries if entry.holds}
+        for line in self.station.api.unfinished():
+            if line["name"] in holding:
+                with suppress(Refused):
+                    self.station.api.stop(line["id"])
+
+
+def _some_entry(dice: random.Random, name: str) -> Entry:
+    """A job of any kind."""
+    (kind,) = dice.choices(
+        ("quick", "heavy", "failing", "holding", "waiting"), (35, 15, 15, 15, 20)
+    )
+    entry = Entry(
+        name, out=dice.randrange(4), err=dice.randrange(3), seed=dice.randrange(1000),
+        code=dice.choice((0, 0, 1, 7, 255)),
+    )  # fmt: skip
+    if dice.random() < 0.3:
+        entry.options["mem"] = "64M"
+    if kind == "heavy":
+        entry.out, entry.err = dice.randrange(100, 800), dice.randrange(60)
+    elif kind == "failing":
+        entry.fails = dice.choice((1, 1, 2))
+    elif kind == "holding":
+        entry.holds = True
+        entry.options["grace"] = 600  # the guest may be busy with others for long
+    elif kind == "waiting":
+        entry.wait_ms = dice.randrange(50, 600)
+    return entry
