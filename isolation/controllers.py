@@ -12,6 +12,7 @@ from functools import cache
 from typing import NamedTuple
 
 from .errors import HostNotSupported, LimitNotEnforceable
+from .mountinfo import host_mounts
 
 CONTROLLERS = ("cpu", "memory", "io", "pids", "cpuset")
 UNIFIED = (
@@ -39,17 +40,16 @@ class MountPoint(NamedTuple):
 
 def cgroup_mounts() -> list[MountPoint]:
     """The cgroup file systems of this mount namespace, in the order of their mounting."""
-    found = []
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-        for line in lines:
-            before, _, after = line.partition(" - ")
-            kind, _, options = after.split(" ", 2)
-            if kind in ("cgroup", "cgroup2"):
-                path = before.split(" ")[4].encode("latin-1", "surrogateescape")
-                text = os.fsdecode(path.decode("unicode_escape").encode("latin-1"))
-                version = 2 if kind == "cgroup2" else 1
-                found.append(MountPoint(text, version, frozenset(options.strip().split(","))))
-    return found
+    versions = {b"cgroup": 1, b"cgroup2": 2}
+    return [
+        MountPoint(
+            os.fsdecode(mount.target),
+            versions[mount.type],
+            frozenset(map(os.fsdecode, mount.options)),
+        )
+        for mount in host_mounts()
+        if mount.type in versions
+    ]
 
 
 def v1_controllers() -> frozenset[str]:

@@ -10,25 +10,28 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import NamedTuple
 
 from .errors import PathRefused
-from .walls import IoLimit, Knob
+from .mountinfo import HostMount, host_mounts
+from .rights import looking_as
+from .walls import Identity, IoLimit, Knob
 
 _FIELD = "io_max"
+_ELSEWHERE = HostMount(b"", b"", b"", b"a file system of another namespace")
 _HINT = "name a disk (/dev/…) or a path on one"
 
 
-def io_knobs(limits: tuple[IoLimit, ...]) -> list[Knob]:
-    """One io.max line for each limit, its device found.
+def io_knobs(limits: tuple[IoLimit, ...], owner: Identity | None = None) -> list[Knob]:
+    """One io.max line for each limit, its device found; the paths of an `owner` who is not root
+    with their rights.
 
     Raises:
         PathRefused: a target that has no device to limit.
     """
-    return [Knob("io.max", _line(limit), _FIELD) for limit in limits]
+    return [Knob("io.max", _line(limit, owner), _FIELD) for limit in limits]
 
 
-def _line(limit: IoLimit) -> str:
+def _line(limit: IoLimit, owner: Identity | None) -> str:
     values = (
         ("rbps", limit.rbps),
         ("wbps", limit.wbps),
@@ -36,10 +39,10 @@ def _line(limit: IoLimit) -> str:
         ("wiops", limit.wiops),
     )
     words = [f"{key}={value}" for key, value in values if value is not None]
-    return " ".join([whole_disk(limit.target), *words])
+    return " ".join([whole_disk(limit.target, owner), *words])
 
 
-def whole_disk(target: bytes) -> str:
+def whole_disk(target: bytes, owner: Identity | None = None) -> str:
     """MAJOR:MINOR of the disk that `target` (such numbers, a device, or any path) is on.
 
     Raises:
@@ -48,14 +51,15 @@ def whole_disk(target: bytes) -> str:
     if not target.startswith(b"/"):
         return _disk_of(target, target.decode())
     try:
-        status = os.stat(target)
+        with looking_as(owner):
+            status = os.stat(target)
     except OSError as error:
         raise PathRefused(_FIELD, target, os.strerror(error.errno or 0), hint=_HINT) from error
     if stat.S_ISBLK(status.st_mode):
         return _disk_of(target, _number(status.st_rdev))
     if os.major(status.st_dev) != 0:
         return _disk_of(target, _number(status.st_dev))
-    return _disk_behind(target)
+    return _disk_behind(target, status)
 
 
 def _number(device: int) -> str:
@@ -79,33 +83,20 @@ def _disk_of(target: bytes, number: str) -> str:
         return file.read().strip()
 
 
-def _disk_behind(target: bytes) -> str:
+def _disk_behind(target: bytes, status: os.stat_result) -> str:
     """File systems with an anonymous device number: btrfs has its disk as the mount's source,
     an overlay writes to its upper directory; the others have none."""
-    mount = _mount_of(target)
-    source = os.fsencode(mount.source)
-    if mount.kind == "overlay" and (upper := mount.options.get("upperdir")):
-        upper_path = os.fsencode(upper)
-        if os.path.isdir(upper_path) and not os.path.samestat(os.stat(upper_path), os.stat(target)):
-            return whole_disk(upper_path)
-    if source.startswith(b"/dev/") and os.path.exists(source):
-        return whole_disk(source)
-    raise PathRefused(_FIELD, target, f"is on {mount.kind}, which has no disk to limit", hint=_HINT)
+    number = _number(status.st_dev).encode()
+    mount = next((mount for mount in host_mounts() if mount.device == number), _ELSEWHERE)
+    if mount.type == b"overlay" and (upper := _upper_directory(mount)):
+        if os.path.isdir(upper) and not os.path.samestat(os.stat(upper), status):
+            return whole_disk(upper)
+    elif mount.source.startswith(b"/dev/") and os.path.exists(mount.source):
+        return whole_disk(mount.source)
+    kind = os.fsdecode(mount.type)
+    raise PathRefused(_FIELD, target, f"is on {kind}, which has no disk to limit", hint=_HINT)
 
 
-class _Mount(NamedTuple):
-    kind: str
-    source: str
-    options: dict[str, str]
-
-
-def _mount_of(target: bytes) -> _Mount:
-    number = _number(os.stat(target).st_dev)
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-        for line in lines:
-            before, _, after = line.rstrip("\n").partition(" - ")
-            if before.split(" ")[2] == number:
-                kind, source, options = after.split(" ", 2)
-                pairs = (option.partition("=") for option in options.split(","))
-                return _Mount(kind, source, {key: value for key, _, value in pairs})
-    return _Mount("a file system of another namespace", "", {})
+def _upper_directory(mount: HostMount) -> bytes | None:
+    pairs = dict(option.partition(b"=")[::2] for option in mount.options)
+    return pairs.get(b"upperdir")

@@ -9,49 +9,16 @@ rule the host where they are writable.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
+
+from .mountinfo import HostMount
 
 # File systems that are windows into the kernel; what rules a host lies in one of them.
 _KERNEL_TYPES = frozenset(
     b"proc sysfs cgroup cgroup2 debugfs tracefs securityfs configfs efivarfs bpf pstore mqueue "
     b"devpts devtmpfs binfmt_misc fusectl selinuxfs nfsd rpc_pipefs resctrl".split()
 )
-_ESCAPE = re.compile(rb"\\([0-7]{3})")
-
-
-class HostMount(NamedTuple):
-    """One line of mountinfo (proc(5)): `root` of the file system `device` is at `target`."""
-
-    device: bytes
-    root: bytes
-    target: bytes
-    type: bytes
-
-
-def host_mounts() -> tuple[HostMount, ...]:
-    """The mounts that this process sees, in the order of their mounting."""
-    with open("/proc/self/mountinfo", "rb") as file:
-        return _parse_all(file.read())
-
-
-# What follows from the mounts alone is found out once while they stay the same: with hundreds of
-# mounts it takes longer than a launch.
-@lru_cache(maxsize=1)
-def _parse_all(text: bytes) -> tuple[HostMount, ...]:
-    return tuple(_parse(line) for line in text.splitlines())
-
-
-def _parse(line: bytes) -> HostMount:
-    before, _, after = line.partition(b" - ")
-    device, root, target = (_ESCAPE.sub(_character, word) for word in before.split(b" ")[2:5])
-    return HostMount(device, root, target, after.split(b" ", 1)[0])
-
-
-def _character(match: re.Match[bytes]) -> bytes:
-    return bytes([int(match[1], 8)])
 
 
 def below(path: bytes, directory: bytes) -> bool:

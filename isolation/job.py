@@ -30,7 +30,7 @@ from .plan import compile_plan
 from .record import EndedBy, ExitRecord, decode
 from .shim import Spawned, constant, end, reap
 from .steps import Step
-from .walls import Limits, Walls
+from .walls import Identity, Limits, Walls
 
 RECORD_MAX = constant("RECORD_MAX")
 _REQUEST = struct.Struct("=2IQ")
@@ -173,15 +173,16 @@ class Job:
         if self._init:
             os.close(self._init.pidfd)
 
-    def change(self, limits: Limits) -> dict[str, str]:
+    def change(self, limits: Limits, resolve_as: Identity | None = None) -> dict[str, str]:
         """Give the running job other limits; what is in force then. Blocks: the kernel may first
         have to reclaim memory. A memory.max below what cannot be reclaimed ends the job.
+        `resolve_as`: whose paths those of io_max are, as in Files.
 
         Raises:
             LimitNotEnforceable: one is refused, or the job has ended; nothing has changed.
             PathRefused: a device that cannot be limited.
         """
-        knobs = [*limits.knobs, *devices.io_knobs(limits.io)]
+        knobs = [*limits.knobs, *devices.io_knobs(limits.io, resolve_as)]
         try:
             with self._shared_leaf() as leaf:
                 in_force = change(leaf, self._place, knobs)

@@ -7,6 +7,7 @@ The rules, in the order in which they are applied:
 3. Private scratch directories, sized: /tmp, /var/tmp, /run, /dev/shm.
 4. What the user granted (`--rw`, `--ro`, `--tmpfs`). Where two paths nest, the deeper one wins,
    and a grant wins over a private directory of the same path.
+   What somebody who is not root named is looked at, here and by the init, with their own rights.
 5. Last, jobsup's own state is hidden, wherever a grant or another mount of the host's made it
    appear: a read-only mount does not stop connect(2) to a Unix socket. So are the host's own
    kernel file systems, where they came along with what was granted.
@@ -21,15 +22,19 @@ from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple
 
-from .elsewhere import HostMount, all_places, below, host_mounts, kernel_directories, moved
+from .elsewhere import all_places, below, kernel_directories, moved
 from .errors import PathRefused
+from .mountinfo import HostMount, host_mounts
+from .rights import looking_as
 from .steps import (
     CREATE,
     NO_DEV,
     NO_EXEC,
     NO_LINKS,
     NO_SUID,
+    OF_OWNER,
     OPTIONAL,
+    OURS,
     READ_ONLY,
     BindMount,
     Block,
@@ -38,6 +43,7 @@ from .steps import (
     MakeDir,
     Mask,
     Mount,
+    Owner,
     Pivot,
     PrivateMounts,
     ReadOnly,
@@ -46,7 +52,7 @@ from .steps import (
     Step,
     Symlink,
 )
-from .walls import MIB, Bind, Files, Scratch, Walls
+from .walls import MIB, Bind, Files, Identity, Scratch, Walls
 
 _SAFE = NO_SUID | NO_DEV
 _KERNEL = NO_SUID | NO_DEV | NO_EXEC
@@ -90,28 +96,34 @@ def file_blocks(walls: Walls, leaf_path: bytes) -> tuple[Block, ...]:
             or the command lies where the job cannot see it.
     """
     mounts = host_mounts()
-    files = _with_real_paths(walls.files, mounts)
-    layout = _layout(files, _hidden_resolver(files))
-    _check_visible(files, layout, walls)
+    files = _with_all_hidden(walls.files, mounts)
+    resolver = _hidden_resolver(files)
+    with looking_as(files.resolve_as):
+        files = _with_real_paths(files)
+        layout = _layout(files, resolver)
+        _check_visible(files, layout, walls)
     # JVM, Go and others size themselves by the limits that they read there.
     leaf = BindMount(leaf_path, b"/sys/fs/cgroup", _KERNEL | READ_ONLY, how=0)
     return (
-        _kernel_block(files.root, _root_attributes(files)),
+        _kernel_block(files.root, _root_attributes(files), files.resolve_as),
         Block(leaf),
         _grants_block(files, layout, kernel_directories(mounts)),
     )
 
 
 @lru_cache(maxsize=16)
-def _kernel_block(root: bytes, attributes: int) -> Block:
-    return Block(PrivateMounts(), Root(root, attributes), *_proc(), *_sys(), *_dev())
+def _kernel_block(root: bytes, attributes: int, owner: Identity | None) -> Block:
+    tree: tuple[Step, ...] = (Root(root, attributes),)
+    if owner is not None:
+        tree = (Owner(*owner[:3]), Root(root, attributes, OF_OWNER))
+    return Block(PrivateMounts(), *tree, *_proc(), *_sys(), *_dev())
 
 
 @lru_cache(maxsize=64)
 def _grants_block(files: Files, layout: _Layout, kernel: tuple[bytes, ...]) -> Block:
     grants = sorted(layout, key=lambda grant: _depth(grant.target))
     return Block(
-        *chain.from_iterable(map(_grant, grants)),
+        *chain.from_iterable(_grant(grant, _how(grant, layout, files)) for grant in grants),
         ReadOnly(b"/dev"),
         *map(Mask, _revealed(files, kernel)),
         Pivot(),
@@ -176,12 +188,26 @@ def _layout(files: Files, resolver: Bind | None) -> _Layout:
     return (*grants, *private, *([resolver] if resolver else []))
 
 
-def _grant(grant: Bind | Scratch | _Private) -> Iterator[Step]:
+def _how(grant: Bind | Scratch | _Private, layout: _Layout, files: Files) -> int:
+    """With whose rights a grant is found, and its place made when that is missing. An owner makes
+    nothing in the host's files that they could not make by themselves."""
+    if files.resolve_as is None or grant not in files.grants:
+        return CREATE
+    match _covering(os.path.dirname(grant.target), layout):
+        case Scratch():
+            return CREATE | OF_OWNER | OURS
+        # One that a user's root does not have is not mounted.
+        case _Private() if files.root == b"/" and _root_attributes(files) & READ_ONLY:
+            return CREATE | OF_OWNER | OURS
+    return CREATE | OF_OWNER
+
+
+def _grant(grant: Bind | Scratch | _Private, how: int) -> Iterator[Step]:
     match grant:
         case Bind(source, target, writable):
-            yield BindMount(source, target, _SAFE | (0 if writable else READ_ONLY))
+            yield BindMount(source, target, _SAFE | (0 if writable else READ_ONLY), how)
         case Scratch(target, size):
-            yield Mount(b"tmpfs", target, _tmpfs(size, b"1777"), how=CREATE)
+            yield Mount(b"tmpfs", target, _tmpfs(size, b"1777"), how=how)
         case _Private(target, size):
             yield Detach(target)
             mode = b"755" if target == b"/run" else b"1777"
@@ -207,11 +233,15 @@ def _root_attributes(files: Files) -> int:
     return _SAFE | (0 if writable else READ_ONLY)
 
 
-def _with_real_paths(files: Files, mounts: tuple[HostMount, ...]) -> Files:
-    """The same with every host path as the real one that is there now, checked, and hidden
-    directories at all places where the host has them."""
+def _with_all_hidden(files: Files, mounts: tuple[HostMount, ...]) -> Files:
+    """The same with hidden directories at all places where the host has them."""
     hidden = (all_places(os.path.realpath(path), mounts) for path in files.hidden)
-    files = files._replace(hidden=tuple(sorted(set().union(*hidden))))
+    return files._replace(hidden=tuple(sorted(set().union(*hidden))))
+
+
+def _with_real_paths(files: Files) -> Files:
+    """The same with every path of the host that was named as the real one that is there now,
+    checked."""
     grants: list[Bind | Scratch] = []
     for grant in files.grants:
         field = "tmpfs"

@@ -1,4 +1,5 @@
-"""The one module that touches the compiled one: its numbers, and the call that starts an init."""
+"""The one module that touches the compiled one: its numbers, the call that starts an init, and the
+change of a thread's rights."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import os
 import select
 import signal
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ._native import ffi, lib
 from .errors import LaunchFailed
@@ -63,3 +64,33 @@ def reap(spawned: Spawned) -> None:
         pass  # the program around us ignores SIGCHLD, or waits for every child by itself
     finally:
         os.close(spawned.pidfd)
+
+
+class Kept(NamedTuple):
+    """The rights that a thread had before."""
+
+    state: Any  # cffi's struct rights_kept
+    groups: list[int]
+
+
+def take_rights(uid: int, gid: int, groups: Sequence[int]) -> Kept:
+    """Give the calling thread, and no other, these file system ids and groups and no effective
+    capability.
+
+    Raises:
+        OSError: it may not; it has what it had.
+    """
+    kept = Kept(ffi.new("struct rights_kept *"), os.getgroups())
+    wanted, own = (ffi.new("uint32_t[]", list(gids)) for gids in (groups, kept.groups))
+    error = lib.jobsup_take_rights(uid, gid, wanted, len(groups), kept.state, own, len(kept.groups))
+    if error:
+        raise OSError(error, os.strerror(error))
+    return kept
+
+
+def give_back_rights(kept: Kept) -> None:
+    """The way back. A thread that does not have all of its own rights again must not go on, in
+    whatever it does next: the process ends."""
+    own = ffi.new("uint32_t[]", kept.groups)
+    if lib.jobsup_give_back_rights(kept.state, own, len(kept.groups)):
+        os.abort()

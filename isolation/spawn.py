@@ -135,7 +135,7 @@ def launch(
         PathRefused: a path or device that the job cannot have.
         LaunchFailed: the init did not start.
     """
-    knobs = [*limits.knobs, *devices.io_knobs(limits.io)]
+    knobs = [*limits.knobs, *devices.io_knobs(limits.io, walls.files.resolve_as)]
     _require_host(knobs)
     leaf_path = os.fsencode(hierarchy.locate().leaf(name))
     plan = compile_plan(walls, leaf_path, peer_loss_ends=not outlive)

@@ -17,7 +17,8 @@ from .identity import RLIMITS, capability_mask, capability_words
 from .shim import constant
 
 READ_ONLY, NO_SUID, NO_DEV, NO_EXEC = 1, 2, 4, 8  # MOUNT_ATTR_*, mount_setattr(2)
-CREATE, NO_LINKS, OPTIONAL = 1, 2, 4  # how a target is found: native/init/tree.c
+# How sources and targets are found: native/init/tree.c
+CREATE, NO_LINKS, OPTIONAL, OF_OWNER, OURS = 1, 2, 4, 8, 16
 _ATTRIBUTE_WORDS = (
     (READ_ONLY, "read-only"),
     (NO_SUID, "nosuid"),
@@ -110,9 +111,25 @@ class PrivateMounts(Step):
         return "let no mount travel in or out"
 
 
+class Owner(Step):
+    """Steps with OF_OWNER are done with these rights, as far as they look at files."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    op: ClassVar[int] = constant("STEP_OWNER")
+
+    def describe(self) -> str:
+        return f"look at granted paths as uid {self.uid}, gid {self.gid}, without capabilities"
+
+    def numbers(self) -> Sequence[int]:
+        return (self.uid, self.gid, *self.groups)
+
+
 class Root(Step):
     source: bytes
     attributes: int
+    how: int = 0
     op: ClassVar[int] = constant("STEP_ROOT")
     option = "root"
 
@@ -120,7 +137,7 @@ class Root(Step):
         return f"take {_text(self.source)} as the root, {_words(self.attributes)}"
 
     def numbers(self) -> Sequence[int]:
-        return (self.attributes,)
+        return (self.attributes, self.how)
 
     def strings(self) -> Sequence[bytes]:
         return (self.source,)
@@ -138,7 +155,7 @@ class Detach(Step):
 
 
 class Mount(Step):
-    """A new file system; `options` as mount(8) has them, `how` is CREATE | NO_LINKS | OPTIONAL."""
+    """A new file system; `options` as mount(8) has them, `how` is CREATE | NO_LINKS …"""
 
     type: bytes
     target: bytes

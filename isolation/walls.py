@@ -36,6 +36,8 @@ class Files(NamedTuple):
     `root` is the host directory that becomes /, read-only with all that is mounted below it.
     `grants` open or add to it; where two nest, the deeper target wins. `hidden` are host
     directories that no grant may reveal (jobsup's own state). `cwd` is inside the job.
+    `resolve_as`: whose paths these are, when it is not root who named them; they are found with the
+    ids and groups of that user and without capabilities.
     """
 
     root: bytes = b"/"
@@ -43,6 +45,7 @@ class Files(NamedTuple):
     hidden: tuple[bytes, ...] = ()
     cwd: bytes = b"/"
     scratch_size: int = GIB
+    resolve_as: Identity | None = None
 
 
 class Identity(NamedTuple):

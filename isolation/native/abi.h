@@ -65,10 +65,10 @@ enum when_full { FULL_DROP = 0, FULL_KILL = 1, FULL_BLOCK = 2 };
  * does, in its leaf, until it is the job's command. */
 enum step_op {
 	STEP_PRIVATE_MOUNTS = 1, /* no mount travels in or out */
-	STEP_ROOT,          /* s0 host directory, n0 mount attributes: the job's root tree */
+	STEP_ROOT,          /* s0 host directory, n0 mount attributes, n1 how: the job's root tree */
 	STEP_DETACH,        /* s0 target: whatever the host has mounted there goes */
-	STEP_MOUNT,         /* s0 type, s1 target, s2… options "k=v"|"k", n0 attributes, n1 create */
-	STEP_BIND,          /* s0 host source, s1 target, n0 attributes, n1 create */
+	STEP_MOUNT,         /* s0 type, s1 target, s2… options "k=v"|"k", n0 attributes, n1 how */
+	STEP_BIND,          /* s0 host source, s1 target, n0 attributes, n1 how */
 	STEP_MAKE_DIR,      /* s0 target, n0 mode */
 	STEP_DEVICE,        /* s0 target, n0 mode, n1 major, n2 minor */
 	STEP_SYMLINK,       /* s0 target, s1 content */
@@ -93,6 +93,8 @@ enum step_op {
 	STEP_CWD,           /* s0 */
 	STEP_UMASK,         /* n0 */
 	STEP_EXEC,          /* n0 candidates, n1 arguments, n2 variables; s… in that order */
+	/* The numbers of the steps are in stored records: a new one comes last. */
+	STEP_OWNER,         /* n0 uid, n1 gid, n… groups: with whose rights an owner's paths are opened */
 	STEP_END
 };
 

@@ -1,4 +1,4 @@
-/* Starting an init from a Python process of any size.
+/* Starting an init from a Python process of any size, and looking at files as another user.
  *
  * fork(2) would copy the caller's page tables (milliseconds at hundreds of MiB) and leave the
  * caller's memory readable in a process of the job; so the child shares the caller's memory, as
@@ -9,6 +9,7 @@
  */
 #define _GNU_SOURCE
 #include "shim.h"
+#include "rights.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +17,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -152,4 +154,27 @@ struct spawn_result jobsup_spawn(int program, int cgroup, uint64_t flags, const 
 		result.pidfd = pidfd;
 	}
 	return result;
+}
+
+_Static_assert(sizeof(struct rights_kept) == sizeof(struct rights_before), "the same, for cffi");
+
+int jobsup_give_back_rights(const struct rights_kept *kept, const uint32_t *own, int own_count)
+{
+	struct rights_before before;
+	memcpy(&before, kept, sizeof before);
+	return rights_give_back(&before, own, (size_t)own_count) == 0 ? 0 : errno;
+}
+
+int jobsup_take_rights(uint32_t uid, uint32_t gid, const uint32_t *groups, int count,
+                       struct rights_kept *kept, const uint32_t *own, int own_count)
+{
+	struct rights wanted = {.uid = uid, .gid = gid, .groups = groups, .count = (size_t)count};
+	struct rights_before before;
+	memset(&before, 0, sizeof before);
+	int result = rights_take(&wanted, &before), error = errno;
+	memcpy(kept, &before, sizeof before);
+	if (result == 0)
+		return 0;
+	(void)jobsup_give_back_rights(kept, own, own_count);
+	return error != 0 ? error : EPERM;
 }

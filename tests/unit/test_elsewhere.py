@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobsup.isolation.elsewhere import (
-    HostMount,
-    all_places,
-    host_mounts,
-    kernel_directories,
-    moved,
-)
+from jobsup.isolation.elsewhere import all_places, kernel_directories, moved
+from jobsup.isolation.mountinfo import HostMount, host_mounts, parse
 
 ROOT = HostMount(b"8:1", b"/", b"/", b"ext4")
 RUN = HostMount(b"0:20", b"/", b"/run", b"tmpfs")
@@ -79,6 +74,25 @@ def test_a_chroot_without_a_mount_of_its_own_knows_no_other_places() -> None:
 
 def test_the_mounts_of_this_process_are_read() -> None:
     assert b"/proc" in [mount.target for mount in host_mounts() if mount.type == b"proc"]
+
+
+@pytest.mark.parametrize(
+    ("line", "mount"),
+    [
+        (
+            b"36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue",
+            HostMount(
+                b"98:0", b"/mnt1", b"/mnt2", b"ext3", b"/dev/root", (b"rw", b"errors=continue")
+            ),
+        ),
+        (  # nothing optional; what the kernel escapes
+            b"1 2 0:5 /a\\040b /c\\134d rw - overlay a\\011b rw,upperdir=/x\\040y",
+            HostMount(b"0:5", b"/a b", b"/c\\d", b"overlay", b"a\tb", (b"rw", b"upperdir=/x y")),
+        ),
+    ],
+)
+def test_a_line_is_read_with_its_escapes_undone(line: bytes, mount: HostMount) -> None:
+    assert parse(line) == mount
 
 
 def test_moved() -> None:

@@ -7,7 +7,7 @@
 static const struct {
 	uint8_t numbers, strings;
 } least[STEP_END] = {
-	[STEP_ROOT] = {1, 1},
+	[STEP_ROOT] = {2, 1},
 	[STEP_DETACH] = {0, 1},
 	[STEP_MOUNT] = {2, 2},
 	[STEP_BIND] = {2, 2},
@@ -27,6 +27,7 @@ static const struct {
 	[STEP_CWD] = {0, 1},
 	[STEP_UMASK] = {1, 0},
 	[STEP_EXEC] = {3, 2},
+	[STEP_OWNER] = {2, 0},
 };
 
 static int bad(void)

@@ -33,6 +33,7 @@ static int (*const functions[STEP_END])(const struct step *) = {
 	[STEP_CWD] = identity_cwd,
 	[STEP_UMASK] = identity_umask,
 	[STEP_EXEC] = workload_exec,
+	[STEP_OWNER] = owner_remember,
 };
 
 int steps_run(const struct plan *plan, struct step *cursor, uint32_t until, struct failure *failure)

@@ -31,6 +31,9 @@ int tree_mask(const struct step *step);
 int tree_pivot(const struct step *step);
 int tree_open_proc(const char *path, int flags); /* a file of the job's real procfs */
 
+/* owner.c */
+int owner_remember(const struct step *step);
+
 /* network.c */
 int network_hostname(const struct step *step);
 int network_loopback(const struct step *step);

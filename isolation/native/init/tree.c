@@ -10,6 +10,7 @@
  * could change in between. pivot_root then makes the tree "/" and drops the host's.
  */
 #define _GNU_SOURCE
+#include "owner.h"
 #include "steps.h"
 #include "sys.h"
 
@@ -20,11 +21,13 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-/* How a target is found, in the last number of STEP_MOUNT and STEP_BIND. */
+/* How things are found, in the last number of STEP_ROOT, STEP_MOUNT and STEP_BIND. */
 enum {
 	TARGET_CREATE = 1,   /* make what is missing of it */
 	TARGET_NO_LINKS = 2, /* /proc as a symbolic link in a user's root is refused (CVE-2023-27561) */
 	TARGET_OPTIONAL = 4, /* a root without it is fine */
+	OF_OWNER = 8,        /* source and target are found, and made, with the owner's rights */
+	TARGET_OURS = 16,    /* it is in a file system of the job's own: made with ours all the same */
 };
 
 static struct {
@@ -106,16 +109,45 @@ static int create_target(const char *path, int directory)
 	return 0;
 }
 
+/* Around a look at the host's or the job's files that is the owner's: what it gave, or -1. */
+static int begin(uint64_t how)
+{
+	return how & OF_OWNER ? owner_begin() : 0;
+}
+
+static int end(uint64_t how, int result)
+{
+	return how & OF_OWNER && owner_end() != 0 ? -1 : result;
+}
+
 static int resolve_target(const char *path, uint64_t how, int directory)
 {
 	uint64_t rules = how & TARGET_NO_LINKS ? RESOLVE_LINKLESS : 0;
-	int fd = resolve(path, O_PATH, rules);
-	if (fd < 0 && errno == ENOENT && how & TARGET_CREATE) {
-		if (create_target(path, directory) != 0)
-			return -1;
-		fd = resolve(path, O_PATH, rules);
-	}
-	return fd;
+	if (begin(how) != 0)
+		return -1;
+	int fd = end(how, resolve(path, O_PATH, rules));
+	if (fd >= 0 || errno != ENOENT || !(how & TARGET_CREATE))
+		return fd;
+	uint64_t makes = how & TARGET_OURS ? 0 : how;
+	if (begin(makes) != 0 || end(makes, create_target(path, directory)) != 0 || begin(how) != 0)
+		return -1;
+	return end(how, resolve(path, O_PATH, rules));
+}
+
+/* A clone of what is at `path` of the host, with all that is mounted below it. An owner's path has
+ * no links in it any more (rootfs.py): one that is there now was put there since, to lead somewhere
+ * else, perhaps through our own /proc/self/fd. */
+static int open_source(const char *path, uint64_t how)
+{
+	if (!(how & OF_OWNER))
+		return sys_open_tree(AT_FDCWD, path, TREE_CLONE | TREE_CLOEXEC | AT_RECURSIVE);
+	if (begin(how) != 0)
+		return -1;
+	int found = end(how, sys_openat2(AT_FDCWD, path, O_PATH | O_CLOEXEC, RESOLVE_LINKLESS));
+	if (found < 0)
+		return -1;
+	return closing(found, sys_open_tree(found, "", TREE_CLONE | TREE_CLOEXEC | AT_RECURSIVE |
+	                                    AT_EMPTY_PATH));
 }
 
 /* Move the detached mount `mount` onto `path`; the mount's descriptor stays the caller's. */
@@ -186,7 +218,7 @@ static int make_mask(void)
 
 int tree_root(const struct step *step)
 {
-	tree.root = sys_open_tree(AT_FDCWD, step_string(step, 0), TREE_CLONE | TREE_CLOEXEC | AT_RECURSIVE);
+	tree.root = open_source(step_string(step, 0), step->n[1]);
 	if (tree.root < 0 || sys_mount_setattr(tree.root, AT_RECURSIVE, step->n[0]) != 0)
 		return -1;
 	if (make_mask() != 0)
@@ -227,7 +259,7 @@ int tree_mount(const struct step *step)
 int tree_bind(const struct step *step)
 {
 	struct stat status;
-	int source = sys_open_tree(AT_FDCWD, step_string(step, 0), TREE_CLONE | TREE_CLOEXEC | AT_RECURSIVE);
+	int source = open_source(step_string(step, 0), step->n[1]);
 	if (source < 0)
 		return -1;
 	if (sys_mount_setattr(source, AT_RECURSIVE, step->n[0]) != 0 || fstat(source, &status) != 0)
