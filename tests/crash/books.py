@@ -9,6 +9,7 @@ the API, and the machine (processes, cgroups, files). Nothing here knows how a d
     wrong     how it ended, as told, is not how it ended
     bytes     so many bytes of its output are not what it wrote
     left      something is there that no job needs any more
+    mistakes  what the daemons' log calls errors
 """
 
 from __future__ import annotations
@@ -87,12 +88,13 @@ class Account:
     bytes: int = 0
     torn: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    mistakes: list[str] = field(default_factory=list)
 
     @property
     def complaints(self) -> list[str]:
         return [
             f"{what}: {line}"
-            for what in ("lost", "doubled", "wrong", "torn", "left")
+            for what in ("lost", "doubled", "wrong", "torn", "left", "mistakes")
             for line in getattr(self, what)
         ]
 
@@ -100,7 +102,8 @@ class Account:
         counts = (f"{len(getattr(self, what))} {what}" for what in ("lost", "doubled"))
         return (
             f"{self.jobs} jobs, {', '.join(counts)}, {len(self.wrong)} wrong verdicts, "
-            f"{self.bytes} bytes lost, {len(self.left)} things left behind"
+            f"{self.bytes} bytes lost, {len(self.left)} things left behind, "
+            f"{len(self.mistakes)} mistakes in the log"
         )
 
 

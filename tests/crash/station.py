@@ -204,6 +204,8 @@ class Station:
         known = {line["id"] for line in self.api.all()}
         self.end()
         account.left += self.remains(known)
+        log = self.log.read_text(errors="replace").splitlines()
+        account.mistakes += [line for line in log if line.split()[1:2] == ["error"]]
         return account
 
     def require_balanced(self, entries: Iterable[Entry]) -> None:
