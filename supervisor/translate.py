@@ -86,6 +86,7 @@ def translate(
             grants=(*spec.rw, *spec.ro, *spec.tmpfs),
             hidden=hidden,
             cwd=spec.cwd,
+            resolve_as=_owner(caller),
         ),
         network=spec.net,
         hostname=spec.hostname.encode(),
@@ -93,6 +94,11 @@ def translate(
         watch=_watch(spec),
     )
     return walls, Limits(knobs=_knobs(spec), io=spec.io_max)
+
+
+def _owner(caller: Caller) -> Identity | None:
+    """With whose rights the paths of the spec are found; None: with root's own."""
+    return None if caller.uid == 0 else Identity(caller.uid, caller.gid, caller.groups)
 
 
 def is_of_the_caller(variable: bytes) -> bool:
