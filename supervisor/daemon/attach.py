@@ -15,6 +15,7 @@ or not. What is wrong with the request itself is answered before the 101, as to 
 
 from __future__ import annotations
 
+import array
 import asyncio
 import os
 import socket
@@ -37,6 +38,7 @@ _SWITCHING = (
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: jobsup-run\r\n\r\n"
 )
 _EXPECTED = 4
+_INT = array.array("i").itemsize
 
 
 class Silent(StreamResponse):
@@ -129,12 +131,16 @@ def _resolve(future: asyncio.Future[None]) -> None:
 
 def _receive(connection: socket.socket) -> Attached | None:
     """None: nothing is there after all."""
+    # Not socket.recv_fds: it forgets the flags that it is given (CPython 3.11).
+    room = socket.CMSG_LEN(_EXPECTED * _INT)
     try:
-        data, descriptors, flags, _ = socket.recv_fds(
-            connection, 1, _EXPECTED, socket.MSG_CMSG_CLOEXEC
-        )
+        data, ancillary, flags, _ = connection.recvmsg(1, room, socket.MSG_CMSG_CLOEXEC)
     except BlockingIOError:
         return None
+    descriptors = array.array("i")
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(content[: len(content) // _INT * _INT])
     try:
         if not data:
             raise ConnectionResetError("the client is gone")

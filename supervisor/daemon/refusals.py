@@ -7,7 +7,7 @@ import os
 
 from jobsup.isolation import LimitNotEnforceable, PathRefused
 
-from ..errors import BadValue, JobsupError
+from ..errors import BadValue, JobsupError, code_of
 from ..protocol import ERROR_STATUS, ErrorBody, ErrorInfo
 
 # What says that the host has no more of something just now.
@@ -40,7 +40,7 @@ def of_system(error: OSError) -> JobsupError | None:
 
 def body_of(error: JobsupError) -> tuple[int, ErrorBody]:
     """The HTTP status of an error, and the body that tells of it."""
-    code = getattr(error, "code", "internal")
+    code = code_of(error)
     message, hint = _sendable(error.message), error.hint and _sendable(error.hint)
     info = ErrorInfo(code=code, message=message, hint=hint, **_details(error))
     return ERROR_STATUS[code], ErrorBody(info)
@@ -77,4 +77,4 @@ def _text(value: object) -> str:
 
 def _sendable(text: str) -> str:
     """Short, and of characters that JSON has: a lone surrogate stands for a byte."""
-    return text[:_SHOWN].encode(errors="surrogatepass").decode(errors="backslashreplace")
+    return text[:_SHOWN].encode(errors="backslashreplace").decode()

@@ -25,7 +25,7 @@ from typing import cast
 from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import StreamResponse
 
-from ..errors import Forbidden, JobsupError
+from ..errors import Forbidden, JobsupError, code_of
 from . import routes
 from .answers import error_answer, raw_answer
 from .call import Call, House
@@ -147,6 +147,8 @@ class Server:
         try:
             return await self._routed(request)
         except JobsupError as error:
+            if code_of(error) == "internal":
+                return self._mistaken(request, error)
             return self._refused(request, error)
         except ConnectionError:
             raise
@@ -177,8 +179,9 @@ class Server:
                 request.transport.abort()
             raise ConnectionResetError("the answer cannot be completed")
         answer = error_answer(error)
-        if isinstance(error, Refusal) and error.code in ("too-large", "too-slow"):
-            # The rest of its body is nothing that anybody waits for.
+        unread = isinstance(error, Refusal) and error.code in ("too-large", "too-slow")
+        # What follows is the rest of a body, or of another protocol, and no request.
+        if unread or request.method == "CONNECT" or "Upgrade" in request.headers:
             answer.force_close()
         return answer
 
