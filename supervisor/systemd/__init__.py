@@ -1,5 +1,5 @@
 """jobsup as a service of a systemd host: its two units, and how they are put in place."""
 
-from .service import DIRECTORY, UNITS, install, uninstall
+from .service import DIRECTORY, UNITS, install, text, uninstall
 
-__all__ = ["DIRECTORY", "UNITS", "install", "uninstall"]
+__all__ = ["DIRECTORY", "UNITS", "install", "text", "uninstall"]

@@ -85,17 +85,24 @@ def _removed(path: Path) -> bool:
     return False
 
 
-def text(unit: str) -> str:
+def text(unit: str, interpreter: str = sys.executable) -> str:
     """A unit file as it is written: this very interpreter runs the daemon."""
     template = (Path(__file__).parent / unit).read_text(encoding="utf-8")
     # -I: root imports nothing from where it stands or from PYTHONPATH.
-    return template.replace("{program}", f"{_quoted(sys.executable)} -I -m jobsup")
+    return template.replace("{program}", f"{_quoted(interpreter)} -I -m jobsup")
 
 
 def _quoted(path: str) -> str:
-    """A path as the first word of ExecStart=, where "%" begins a specifier; systemd.service(5)."""
-    escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    return f'"{escaped}"'
+    """A path as the first word of ExecStart=, where "%" begins a specifier; systemd.service(5).
+
+    Raises:
+        HostNotSupported: systemd takes no such path, however it is quoted.
+    """
+    if not path.isprintable() or any(character in path for character in "\\\"'"):
+        raise HostNotSupported(
+            f"systemd runs nothing at the path {path!r}", hint="install jobsup at a plainer place"
+        )
+    return '"' + path.replace("%", "%%") + '"'
 
 
 def _write(unit: str) -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import jobsup
-from jobsup.supervisor.systemd import DIRECTORY, UNITS, install, uninstall
+from jobsup.supervisor.systemd import DIRECTORY, UNITS, install, text, uninstall
 from tests.kernel.inside import Portrait, place, portrait
 from tests.kernel.jobs import JOBSUP, PATIENCE, Jobs, Leaf, leaves, program, wait_ended
 from tests.systemd.manager import DAEMON, KEEPER, KEEPER_GROUP, journal, main_pid, shown, systemctl
@@ -92,11 +92,18 @@ def pidfd(pid: int) -> Iterator[int]:
         os.close(descriptor)
 
 
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command line, to its end."""
+    return subprocess.run(
+        [*JOBSUP, *arguments], check=False, capture_output=True, text=True, timeout=PATIENCE
+    )
+
+
 # ---- the service itself
 
 
 def test_it_is_ready_when_install_returns(service: None) -> None:
-    done = subprocess.run([*JOBSUP, "ping"], check=False, capture_output=True, timeout=PATIENCE)
+    done = command("ping")
     assert done.returncode == 0, done.stderr
     assert systemctl("is-enabled", DAEMON) == "enabled"
     assert shown(DAEMON, "ActiveState") == "active"
@@ -106,6 +113,19 @@ def test_systemd_finds_nothing_wrong_with_the_units(service: None) -> None:
     paths = [str(DIRECTORY / unit) for unit in UNITS]
     done = subprocess.run(["systemd-analyze", "verify", *paths], check=False, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_interpreter_of_an_odd_path_is_found(service: None) -> None:
+    """In a unit "%" begins a specifier, and a space ends a word."""
+    with place() as directory:
+        odd = directory / "a b %n $HOME {x}; ü"
+        odd.symlink_to("/bin/true")
+        unit = Path("/run/systemd/system/odd.service")
+        unit.write_text(text(DAEMON, str(odd)).replace("Type=notify", "Type=oneshot"))
+        systemctl("daemon-reload")
+        assert f"path={odd} ;" in shown("odd.service", "ExecStart")
+        unit.unlink()
+        systemctl("daemon-reload")
 
 
 def test_the_daemon_has_no_namespace_and_no_filter_that_jobs_would_get(service: None) -> None:
@@ -179,7 +199,7 @@ def test_the_daemons_lack_of_a_network_is_not_the_jobs(
     supervisor: jobsup.Supervisor, jobs_only: Jobs
 ) -> None:
     """IPAddressDeny= and DevicePolicy= hold for a cgroup, and jobs are born in another."""
-    assert shown(DAEMON, "IPAddressDeny") == "::/0 0.0.0.0/0"
+    assert set(shown(DAEMON, "IPAddressDeny").split()) == {"::/0", "0.0.0.0/0"}
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     ended = jobs_only.run(
@@ -230,7 +250,9 @@ def test_installing_again_restarts_the_daemon_alone(
 ) -> None:
     job = started(supervisor, gate.wait(), rw=str(gate.directory))
     before, daemon, keeper = processes(), main_pid(), shown(KEEPER, "MainPID")
-    install()
+    done = command("install")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"{DAEMON} is enabled, and ready"
     assert main_pid() != daemon
     assert (processes(), shown(KEEPER, "MainPID")) == (before, keeper)
     gate.open()
@@ -264,7 +286,9 @@ def test_a_daemon_that_hangs_is_replaced_and_jobs_go_on(
     assert processes() == before
     gate.open()
     assert job.wait().exit_code == 5
-    assert any("Watchdog timeout" in entry["MESSAGE"] for entry in journal(DAEMON))
+    said = [entry["MESSAGE"] for entry in journal(DAEMON)]
+    assert any("Watchdog timeout" in line for line in said)
+    assert "Fatal Python error: Aborted" in said, "where it hung is told"
 
 
 def test_a_killed_daemon_comes_back(supervisor: jobsup.Supervisor, gate: Gate) -> None:
@@ -298,21 +322,21 @@ def test_the_journal_has_its_lines_with_their_levels(service: None) -> None:
 
 def test_uninstalling_refuses_to_end_jobs(supervisor: jobsup.Supervisor, gate: Gate) -> None:
     job = started(supervisor, gate.wait(), rw=str(gate.directory))
-    with pytest.raises(jobsup.WrongState, match="jobs are running"):
-        uninstall()
+    done = command("uninstall")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr.startswith("jobsup: jobs are running, which would end\nhint: ")
     gate.open()
     assert job.wait().exit_code == 0
 
 
-def test_uninstalling_leaves_nothing(supervisor: jobsup.Supervisor, gate: Gate) -> None:
-    started(supervisor, gate.wait(), rw=str(gate.directory))
-    supervisor.close()
+def test_uninstalling_leaves_nothing(service: None, gate: Gate) -> None:
+    """The last test of this module."""
+    with jobsup.connect() as supervisor:
+        started(supervisor, gate.wait(), rw=str(gate.directory))
     with pidfd(main_pid()) as daemon:
         uninstall(force=True, purge=True)
         wait_ended(daemon)
-    try:
-        for left in (LIB, RUN, KEEPER_GROUP, *(DIRECTORY / unit for unit in UNITS)):
-            assert not left.exists(), left
-        assert systemctl("list-units", "--all", "--plain", "--no-legend", "jobsup*") == ""
-    finally:
-        install()
+    for left in (LIB, RUN, KEEPER_GROUP, *(DIRECTORY / unit for unit in UNITS)):
+        assert not left.exists(), left
+    assert systemctl("list-units", "--all", "--plain", "--no-legend", "jobsup*") == ""
+    assert not list(DIRECTORY.rglob("*jobsup*")), "links of systemctl enable"
