@@ -112,6 +112,11 @@ class Job:
         self._leaf_lock = allocate_lock()
 
     @property
+    def adopted(self) -> bool:
+        """Whether another process launched it: the steps of its plan are not known here."""
+        return self._steps is None
+
+    @property
     def pid(self) -> int | None:
         """The init's pid, as this process sees it; None when no init answers."""
         return self._init.pid if self._init else None

@@ -207,9 +207,9 @@ class Dispatcher:
             JobsupError: no process of it is left.
         """
         record, request = job.record, job.request
-        attached = job.take_attached()
+        attached, prepared = job.take_attached(), job.take_prepared()
         handle = await self._loop.run_in_executor(
-            self._launches, lambda: self.launcher.start(record, request, attached)
+            self._launches, lambda: self.launcher.start(record, request, attached, prepared)
         )
         reached("launched")
         job.follow(handle)
@@ -264,7 +264,8 @@ class Dispatcher:
         """Make its end durable. While there is no room for it, it is kept in memory: the init's own
         record says the same to the next daemon."""
         record = job.record
-        record.output_bytes = await self.in_thread(lambda: self.launcher.spool_bytes(record.id))
+        # A few calls of stat(2): less than the way to a thread and back.
+        record.output_bytes = self.launcher.spool_bytes(record.id)
         save_run = self._saver_of_run(record)
         first = asyncio.gather(save_run(), self.save(record))
         if await self._keep(

@@ -116,7 +116,7 @@ class Intake:
         job_id, now = new_id(), time.time_ns()
         caller = Caller(peer.uid, peer.gid, peer.groups, request.environment)
         # Looked up before anything is kept: who is not a user of this host is told so at once.
-        walls, _ = translate(request.spec, job_id, caller, hidden=self._paths.hidden)
+        walls, limits = translate(request.spec, job_id, caller, hidden=self._paths.hidden)
         self._dispatch.admission.require_possible(request.spec)
         record = Record(
             id=job_id,
@@ -133,6 +133,7 @@ class Intake:
         )
         job = LiveJob(record, request, self._dispatch)
         job.attached = attached
+        job.prepared = walls, limits
         return job
 
     # ---- from its id to its start
@@ -148,6 +149,7 @@ class Intake:
             if at_once:
                 record.state = State.STARTING
             else:
+                job.prepared = None  # it is many, and users and groups may change meanwhile
                 record.due_ns = due.when_ns if due else None
                 record.reason = due.reason if due else "waits for a free place"
             await dispatch.save(record)

@@ -21,6 +21,7 @@ from jobsup.isolation import (
     Job,
     JobsupError,
     LaunchFailed,
+    Limits,
     Status,
     Walls,
     reached,
@@ -75,6 +76,7 @@ class LiveJob:
         self._crew = crew
         self._handle: Job | None = None
         self.attached: Attached | None = None  # while it is queued
+        self.prepared: tuple[Walls, Limits] | None = None  # until it is launched, if that is now
         self.unsaved = False  # there was no room to keep what it is now
         self.gone = False  # the init of this attempt has ended: no output will come any more
         self.host_lost = False  # its run began in another boot
@@ -117,6 +119,11 @@ class LiveJob:
         """The descriptors of its caller, which are the taker's from now on."""
         attached, self.attached = self.attached, None
         return attached
+
+    def take_prepared(self) -> tuple[Walls, Limits] | None:
+        """What was made of its spec when it was checked, for the launch that follows at once."""
+        prepared, self.prepared = self.prepared, None
+        return prepared
 
     def drop_attached(self) -> None:
         """It will not be launched: its caller's descriptors are not needed."""
@@ -229,12 +236,12 @@ class LiveJob:
         """In a thread: see that nothing is left of the job, and judge how it ended."""
         record, request = self.record, self.request
         handle = handle or self._crew.reach(record)
-        try:
-            walls: Walls | None = self._crew.walls(record, request)
-        except JobsupError:  # its user is gone by now; only the advice is the poorer for it
-            walls = None
+        # Only a step that failed needs them; of a job that was launched here, its handle knows it.
+        walls = self._walls() if handle.adopted else None
         ended = handle.conclude(walls)
         reached("record-read")
+        if walls is None and ended is not None and ended.failure is not None:
+            walls = self._walls()
         return judge(
             request.spec,
             record.id,
@@ -248,6 +255,12 @@ class LiveJob:
             ended_ns=time.time_ns(),
             host_lost=self.host_lost,
         )
+
+    def _walls(self) -> Walls | None:
+        try:
+            return self._crew.walls(self.record, self.request)
+        except JobsupError:  # its user is gone by now; only the advice is the poorer for it
+            return None
 
     # ---- what people ask of it
 

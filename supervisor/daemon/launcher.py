@@ -88,8 +88,14 @@ class Launcher:
         caller = Caller(record.uid, record.gid, record.groups, request.environment)
         return translate(request.spec, record.id, caller, hidden=self._paths.hidden)
 
-    def start(self, record: Record, request: Request, attached: Attached | None) -> Job:
-        """Launch the record's attempt.
+    def start(
+        self,
+        record: Record,
+        request: Request,
+        attached: Attached | None,
+        prepared: tuple[Walls, Limits] | None = None,
+    ) -> Job:
+        """Launch the record's attempt, with these walls and limits if they were just made.
 
         Raises:
             JobsupError: it was refused or failed; no process of it is left.
@@ -97,7 +103,7 @@ class Launcher:
         with ExitStack() as stack:
             if attached is not None:
                 stack.callback(attached.close)
-            walls, limits = self._translated(record, request)
+            walls, limits = prepared or self._translated(record, request)
             try:
                 spool = self._make_spool(record, stack)
                 reached("spool-made")
@@ -239,13 +245,16 @@ class Launcher:
         total = 0
         for path in self._output_of(job_id):
             with suppress(OSError):
-                total += path.stat().st_size
+                total += os.stat(path).st_size
         return total
 
-    def _output_of(self, job_id: str) -> Iterator[Path]:
-        directory = self._paths.job(job_id)
-        for pattern in ("*/stdout", "*/stderr", "*/output.index", "stdin"):
-            yield from directory.glob(pattern)
+    def _output_of(self, job_id: str) -> Iterator[str]:
+        directory = os.fspath(self._paths.job(job_id))
+        yield f"{directory}/stdin"
+        with suppress(FileNotFoundError):
+            for attempt in filter(str.isdecimal, os.listdir(directory)):
+                for name in ("stdout", "stderr", "output.index"):
+                    yield f"{directory}/{attempt}/{name}"
 
 
 def _unless_gone(_call: object, _path: str, raised: tuple[Any, BaseException, Any]) -> None:
