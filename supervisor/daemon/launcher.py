@@ -238,7 +238,8 @@ class Launcher:
     def remove_output(self, job_id: str) -> None:
         """Make room. What says that the job was run, and how it ended, stays."""
         for path in self._output_of(job_id):
-            path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(path)
 
     def spool_bytes(self, job_id: str) -> int:
         """How much of the disk a job's files take up, as far as they are output."""
