@@ -115,11 +115,15 @@ def _memfd(name: str, data: bytes, executable: int) -> int:
         if error.errno != errno.EINVAL:
             raise
         descriptor = os.memfd_create(name, flags)  # before Linux 6.3
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 

@@ -14,7 +14,6 @@ import pytest
 
 from jobsup.isolation import (
     Bind,
-    EndedBy,
     ExitRecord,
     Files,
     Identity,
@@ -301,17 +300,3 @@ def test_no_other_thread_is_touched(host: Path) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
-
-
-def test_an_init_is_not_dumpable_after_it_had_an_owners_rights(keeper: Keeper, host: Path) -> None:
-    """fs.suid_dumpable is what a change of ids sets it to."""
-    setting = Path("/proc/sys/fs/suid_dumpable")
-    before = setting.read_text()
-    setting.write_text("1")
-    try:
-        asked = walls("ls -ld /proc/1/environ; cat /proc/1/environ", bind(host / "mine", "/tmp/x"))
-        record, said = run(keeper, asked._replace(identity=Identity(0, 0)))
-    finally:
-        setting.write_text(before)
-    assert record.ended_by is EndedBy.NOTHING
-    assert "Permission denied" in said
