@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -106,20 +105,19 @@ def test_lines_of_two_writers_into_one_stream_stay_whole_and_in_order() -> None:
     assert len(lines) == 40000
 
 
-@pytest.mark.parametrize("threads", [4])
-def test_hundreds_of_quick_jobs_launched_at_once(threads: int) -> None:
+def test_quick_jobs_launched_at_once() -> None:
     """From threads of one program, on all processors."""
     wrong: list[object] = []
 
     def one_after_another(first: int) -> None:
-        for number in range(first, first + 50):
+        for number in range(first, first + 30):
             script = f"echo out {number}; echo err {number} >&2; exit {number}"
             verdict, stdout, stderr = run_here(["sh", "-c", script])
             seen = verdict.exit_code, stdout, stderr
             if seen != (number, b"out %d\n" % number, b"err %d\n" % number):
                 wrong.append((number, seen, verdict))
 
-    at_work = [threading.Thread(target=one_after_another, args=(n * 50,)) for n in range(threads)]
+    at_work = [threading.Thread(target=one_after_another, args=(n * 30,)) for n in range(4)]
     for thread in at_work:
         thread.start()
     for thread in at_work:
@@ -151,15 +149,27 @@ def test_two_streams_of_a_spool_share_a_cap_to_the_byte(tmp_path: Path) -> None:
         _account_for(directory)
 
 
-@pytest.mark.parametrize("full", ["kill", "block"])
-def test_two_streams_end_at_a_shared_cap(full: str) -> None:
-    options: dict[str, Any] = {"output_max": 100_003, "output_full": full}
-    if full == "block":
-        options |= {"time": "300ms", "grace": 0}
+def test_two_streams_end_their_job_at_a_shared_cap() -> None:
     for _ in range(8):
-        verdict, stdout, stderr = run_here(ENDLESS, **options)
-        assert verdict.cause == ("output" if full == "kill" else "timeout")
+        verdict, stdout, stderr = run_here(ENDLESS, output_max=100_003, output_full="kill")
+        assert verdict.cause == "output"
         assert len(stdout) + len(stderr) == 100_003
+
+
+def test_two_streams_stop_at_a_shared_cap() -> None:
+    for _ in range(8):
+        with here(ENDLESS, output_max=100_003, output_full="block") as job:
+            sources = [capture._source for capture in job.captures]
+            got = 0
+            while got < 100_003:
+                there, _, _ = select.select(sources, [], [], PATIENCE)
+                assert there, f"it stops at {got}"
+                got += sum(len(os.read(source, 65536)) for source in there)
+            assert select.select(sources, [], [], 0.1)[0] == [], "it goes on"
+            job.handle.kill()
+            verdict, *rest = job.end()
+        assert (verdict.cause, rest) == ("killed", [b"", b""])
+        assert got == 100_003
 
 
 # ---- the end amid a flood
