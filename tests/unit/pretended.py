@@ -4,7 +4,9 @@ seam. A pretended job starts at once, writes what a test writes for it, and ends
 from __future__ import annotations
 
 import asyncio
+import functools
 import http.client
+import inspect
 import json
 import socket
 import threading
@@ -88,8 +90,28 @@ class PretendedStore:
     commits = 7
 
 
+def _refusable(cls: type[T]) -> type[T]:
+    """Each coroutine of the class, and `spool`, raises `refuse_everything` first."""
+
+    def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        async def asked(self: Any, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+            if self.refuse_everything is not None:
+                raise self.refuse_everything
+            return await original(self, *args, **options)
+
+        return asked
+
+    for name, member in list(vars(cls).items()):
+        if inspect.iscoroutinefunction(member):
+            setattr(cls, name, wrapped(member))
+    return cls
+
+
+@_refusable
 class PretendedEngine:
-    """Keeps jobs in a dict. `refusal` is raised by the next submission, `fault` by any status."""
+    """Keeps jobs in a dict. `refusal` is raised by the next submission, `fault` by any status,
+    `refuse_everything` by whatever is asked."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -99,6 +121,7 @@ class PretendedEngine:
         self.all: dict[str, Pretended] = {}
         self.refusal: Exception | None = None
         self.fault: Exception | None = None
+        self.refuse_everything: Exception | None = None
         self.queue = False  # jobs are not begun
 
     @property
@@ -224,7 +247,7 @@ class PretendedEngine:
         self._move(self._live(record), State.RUNNING)
 
     async def change(self, record: Record, options: dict[str, Any]) -> JobStatus:
-        Request.make(["x"], **options)
+        Request.from_plain({"argv": ["x"], **options})
         self._live(record).record.limits = {"memory.max": "max"}
         return await self.status(record)
 
