@@ -316,6 +316,8 @@ class Store:
         self._connection.execute("BEGIN")
         try:
             results = [piece.work(self._connection) for piece in pieces]
+            if self._connection.total_changes != before:
+                reached("uncommitted")
             self._connection.execute("COMMIT")
         except BaseException:
             # A full disk may have undone it already.

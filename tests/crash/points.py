@@ -10,6 +10,7 @@ from __future__ import annotations
 LAUNCH = {
     "id-made": "a submission is understood and has its id; nothing is kept of it",
     "stdin-kept": "what the job is to read lies in its directory; no row speaks of it",
+    "uncommitted": "rows are written, and their transaction is not committed",
     "committed": "a transaction is durable, and who waits for it was not told",
     "row-durable": "a new job's row is durable; nothing was launched, nobody was told",
     "starting-durable": "a queued job is marked as being launched; it is not",

@@ -7,25 +7,24 @@ ended as it did; one that was not acknowledged ran once and is known, or did nei
 
 from __future__ import annotations
 
-import os
 import re
-import select
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
-from tests.crash.api import PATIENCE, Gone, Refused
+from tests.crash.api import Gone
 from tests.crash.books import Entry
+from tests.crash.paces import paces_of, start_holding, stop
 from tests.crash.points import POINTS
 from tests.crash.station import REPO, Died, Station
 
 # The launch and the end of a job that is started at once. Of the commits the first one is its row.
 PLAIN = [
-    "id-made", "committed", "row-durable", "spool-made", "listening", "leaf-made", "leaf-limited",
-    "cloned", "launched", "acknowledged", "executed", "committed:2", "end-seen", "init-reaped",
-    "record-read", "committed:3", "verdict-durable", "control-removed",
+    "id-made", "uncommitted", "committed", "row-durable", "spool-made", "listening", "leaf-made",
+    "leaf-limited", "cloned", "launched", "acknowledged", "executed", "uncommitted:2",
+    "committed:2", "end-seen", "init-reaped", "record-read", "uncommitted:3", "committed:3",
+    "verdict-durable", "control-removed",
 ]  # fmt: skip
 # The same of one that was acknowledged long before: the second launch of its daemon.
 FROM_QUEUE = [
@@ -60,60 +59,6 @@ def try_submit(station: Station, entry: Entry) -> Entry:
     return entry
 
 
-class Paces:
-    """The two FIFOs by which a paced job is held up and let go."""
-
-    def __init__(self, place: Path) -> None:
-        paths = [place / f"journal.{suffix}" for suffix in ("go", "done")]
-        for path in paths:
-            os.mkfifo(path)
-        # Read and write: opened so, neither end waits for the other.
-        self._go, self._done = (os.open(path, os.O_RDWR) for path in paths)
-
-    def go(self, portions: int = 1) -> None:
-        os.write(self._go, b"g" * portions)
-
-    def wait_done(self, portions: int = 1) -> None:
-        """Until the job has written so many more."""
-        for _ in range(portions):
-            assert select.select([self._done], [], [], PATIENCE)[0], "the job is blocked"
-            os.read(self._done, 1)
-
-    def close(self) -> None:
-        os.close(self._go)
-        os.close(self._done)
-
-
-@contextmanager
-def paces_of(station: Station) -> Iterator[Paces]:
-    paces = Paces(station.place)
-    yield paces
-    paces.close()
-
-
-def start_holding(station: Station, **options: object) -> Entry:
-    """A job that runs, and goes on until it is stopped."""
-    entry = Entry("held", out=2, code=5, holds=True, paces=1, options=dict(options))
-    with paces_of(station) as paces:
-        station.submit(entry)
-        paces.go()
-        paces.wait_done()
-    return entry
-
-
-def stop(station: Station, entry: Entry) -> None:
-    """Until it is known to be stopped, whoever dies in between."""
-    assert entry.id
-    try:
-        station.api.stop(entry.id)
-    except Gone:
-        station.wait_death()
-        station.start()
-        stop(station, entry)
-    except Refused as error:
-        assert error.code == "wrong-state", error
-
-
 @pytest.mark.parametrize("point", PLAIN)
 def test_a_job_that_starts_at_once(station: Station, point: str) -> None:
     station.start(point)
@@ -135,6 +80,20 @@ def test_a_job_that_starts_from_the_queue(open_station: Callable[..., Station], 
     station.require_balanced([first, second, third])
     starts = [line for line in station.journal() if line.endswith("start")]
     assert starts == ["first start", "second start", "third start"]
+
+
+def test_the_queue_keeps_its_order(open_station: Callable[..., Station]) -> None:
+    station = open_station(max_running=1)
+    station.start()
+    held = start_holding(station)
+    waiting = [station.submit(Entry(f"waiting-{number}")) for number in range(5)]
+    for _ in range(2):
+        station.kill()
+        station.start()
+    stop(station, held)
+    station.require_balanced([held, *waiting])
+    starts = [line.removesuffix(" start") for line in station.journal() if line.endswith("start")]
+    assert starts == [entry.name for entry in (held, *waiting)]
 
 
 @pytest.mark.parametrize("point", AGAIN)
@@ -167,8 +126,6 @@ def test_a_daemon_that_takes_up_what_another_left(
     station = open_station(max_running=3)
     station.start("leaf-limited:4")
     held = start_holding(station)
-    for path in station.place.glob("journal.*"):
-        path.unlink()
     with paces_of(station) as paces:
         alone = station.submit(Entry("alone", out=9, code=2, paces=1))
         brief = station.submit(Entry("brief", wait_ms=300))
