@@ -47,9 +47,9 @@ def paces_of(station: Station) -> Iterator[Paces]:
     paces.close()
 
 
-def start_holding(station: Station, **options: object) -> Entry:
+def start_holding(station: Station, name: str = "held", **options: object) -> Entry:
     """A job that runs, and goes on until it is stopped."""
-    entry = Entry("held", out=2, code=5, holds=True, paces=1, options=dict(options))
+    entry = Entry(name, out=2, code=5, holds=True, paces=1, options=dict(options))
     with paces_of(station) as paces:
         station.submit(entry)
         paces.go()

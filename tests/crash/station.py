@@ -83,10 +83,11 @@ class Station:
         self._zygote = zygote
         self._pid: int | None = None
         self.deaths = 0
-        self.place.mkdir()
+        self.place.mkdir(exist_ok=True)
         (self.place / "journal").touch()
         shutil.copy(bookkeeper(), self.place / "bookkeeper")
         self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        (directory / "notify").unlink(missing_ok=True)
         self._notices.bind(str(directory / "notify"))
         self._notify = str(directory / "notify")
         self.api = Api(self.state / "run" / "jobsup.sock")
@@ -120,6 +121,15 @@ class Station:
         self._pid = self._zygote.start(arguments, env, self.log)
         if ready:
             self.wait_ready()
+
+    def start_second(self) -> str:
+        """Start another daemon beside the one that lives; what it said when it gave up."""
+        before = len(self.log.read_text())
+        pid = self._zygote.start(["serve", "--state", str(self.state)], {}, self.log)
+        status = self._zygote.reap(pid)
+        assert os.WIFEXITED(status), f"{status:#x}"
+        assert os.WEXITSTATUS(status) == 125, f"{status:#x}"
+        return self.log.read_text()[before:]
 
     def wait_ready(self) -> None:
         """Until it takes requests.
@@ -229,6 +239,12 @@ class Station:
         """SIGKILL to the only one there is."""
         (init,) = self.inits()
         os.kill(init, signal.SIGKILL)
+
+    def wait_ended(self, pidfds: list[int]) -> None:
+        """Until the processes behind them have; the descriptors are closed."""
+        for pidfd in pidfds:
+            assert select.select([pidfd], [], [], PATIENCE)[0], "a process goes on"
+            os.close(pidfd)
 
     def remains(self, known: set[str]) -> list[str]:
         """What is left of jobs that have all ended: processes, cgroups, sockets, and files that
