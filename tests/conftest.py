@@ -84,6 +84,7 @@ NEEDS = {
     "root": Need(_root),
     "musl": Need(lambda: _program("musl-gcc")),
     "strace": Need(lambda: _program("strace")),
+    "qemu": Need(lambda: _program("qemu-system-x86_64")),
     "cgroup2": Need(lambda: _controllers("cpu", "memory", "pids"), of_kernel=True),
     "cgroup-io": Need(lambda: _controllers("io"), of_kernel=True),
     "cgroup-cpuset": Need(lambda: _controllers("cpuset"), of_kernel=True),

@@ -79,7 +79,7 @@ def main() -> None:
         "-m", memory, "-object", f"memory-backend-memfd,id=memory,size={memory},share=on",
         "-chardev", f"file,id=log,path={RUN}/log,append=on", "-serial", "chardev:log",
         *ports(*rest[:5]), *root, *disks(rest[5:]), "-kernel", kernel, "-append",
-        f"root=root rootfstype=virtiofs rw console=ttyS0 net.ifnames=0 {quick} {arguments}",
+        f"root=root rootfstype=virtiofs rw console=ttyS0 printk.time=0 {quick} {arguments}",
     ]  # fmt: skip
     os.execvp(command[0], command)
 
