@@ -39,10 +39,9 @@ async def out(call: Call) -> StreamResponse:
     record = await call.job()
     asked = _asked(call)
     view = _view(call, record)
-    if not call.query.get("follow"):
-        return await _answer(call, view, asked, follow=False)
+    # Also what is there already may take a client for ever.
     with call.house.limits.following(call.peer):
-        return await _answer(call, view, asked, follow=True)
+        return await _answer(call, view, asked, follow=call.query.get("follow", False))
 
 
 def _asked(call: Call) -> Asked:

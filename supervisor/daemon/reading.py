@@ -90,7 +90,8 @@ class Indexed:
         self._spool = spool
         self._streams = streams
         self._framed = framed
-        self._number = 0  # of the entry that is next
+        self._number = 0  # of the entry that is read next
+        self._ahead: list[Entry] = []  # what was read, and is not given yet
         self._skip = 0  # bytes from there on that are not wanted
         self._untold: list[Entry] = []
 
@@ -126,16 +127,15 @@ class Indexed:
         return entry.length if entry.stream in self._streams else 0
 
     def take(self, most: int) -> list[Entry]:
-        entries = self._spool.entries(self._number)
-        if not entries:
-            self.dry = not self._untold
-            entries, self._untold = self._untold, []
-            found, left = self._cut(entries, most)
-            self._untold = entries[left:]
-            return found
-        self.dry = False
-        found, passed = self._cut(entries, most)
-        self._number += passed
+        if not self._ahead:
+            self._ahead = self._spool.entries(self._number)
+            self._number += len(self._ahead)
+        if not self._ahead:
+            # All that the index tells of is done; after `finish` there may be more.
+            self._ahead, self._untold = self._untold, []
+        self.dry = not self._ahead
+        found, passed = self._cut(self._ahead, most)
+        self._ahead = self._ahead[passed:]
         return found
 
     def _cut(self, entries: list[Entry], most: int) -> tuple[list[Entry], int]:

@@ -21,6 +21,7 @@ from typing import Self
 
 PIECE = 1 << 20
 _SMALL = 64 << 10  # what is read and sent at once instead
+_SO_SNDBUFFORCE = 32  # asm-generic/socket.h; Python has no name for it
 _NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
@@ -66,6 +67,7 @@ class Line:
         inner = transport.get_extra_info("socket")
         self._socket = socket.socket(fileno=os.dup(inner.fileno()))
         self._socket.setblocking(False)
+        self._roomy = False
         self._by_sendfile = True
         try:
             hang_ups.watch(self._socket.fileno(), transport.abort)
@@ -80,6 +82,17 @@ class Line:
         self._loop.remove_writer(self._socket.fileno())
         self._hang_ups.forget(self._socket.fileno())
         self._socket.close()
+
+    def _make_room(self) -> None:
+        """Let the kernel hold a piece or two for a client, so that it is the client's copying that
+        takes the time, not our turns. Of a file the kernel holds what its cache holds anyway."""
+        if self._roomy:
+            return
+        self._roomy = True
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, PIECE)
+        except PermissionError:  # without CAP_NET_ADMIN as much as the host lets everybody have
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIECE)
 
     async def _room(self) -> None:
         room = self._loop.create_future()
@@ -109,6 +122,7 @@ class Line:
             ConnectionError: nobody takes them any more.
             EOFError: the file does not have them; what was promised cannot be kept.
         """
+        self._make_room()
         end = offset + count
         while offset < end:
             try:

@@ -128,6 +128,24 @@ def test_a_reader_follows_what_is_added(writer: Writer, tmp_path: Path, stream: 
             assert b"".join(piece for _, piece in pieces(spool, reader)) == data
 
 
+def test_the_index_is_read_once(
+    writer: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However small the pieces are that a client takes."""
+    for number in range(5000):
+        writer.write(OUT if number % 2 else ERR, b"x")
+    reads = []
+    original = Spool.entries
+
+    def counted(spool: Spool, first: int, *most: int) -> list[Entry]:
+        reads.append(first)
+        return original(spool, first, *most)
+
+    monkeypatch.setattr(Spool, "entries", counted)
+    assert len(read(tmp_path, Asked(), complete=False, most=10)) == 5000
+    assert len(reads) <= 6
+
+
 def test_an_offset_ahead_waits_until_the_output_is_there(writer: Writer, tmp_path: Path) -> None:
     writer.write(OUT, b"12")
     with Spool(tmp_path) as spool:
