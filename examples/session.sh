@@ -11,7 +11,7 @@ daemon=$!
 jobsup ping --wait 30s >/dev/null # until it is there
 
 id=$(jobsup start --mem 64M --name counting -- sh -c 'for n in 1 2 3; do echo $n; sleep 0.1; done')
-jobsup ls
+jobsup ls --all
 jobsup out --follow --timestamps "$id"
 jobsup wait "$id"
 jobsup explain counting

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
 _IDLE_SECONDS = 5.0  # as in the blocking client
 _IDLE_MOST = 8
 

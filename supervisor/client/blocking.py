@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Stream = Literal["stdout", "stderr"]
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
 # A kept connection is not used after so many seconds: the daemon closes those that are silent.
 _IDLE_SECONDS = 5.0
 _IDLE_MOST = 8

@@ -15,7 +15,7 @@ and may serve another flow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -23,6 +23,7 @@ import h11
 import msgspec
 
 from ..protocol import ErrorBody, ErrorInfo
+from .chunks import Chunks, NotChunks
 from .errors import ApiError, Disconnected, error_of
 
 if TYPE_CHECKING:
@@ -157,6 +158,8 @@ class Response:
     def __init__(self) -> None:
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
         self._closed = False
+        self._chunks = Chunks()
+        self._pieces: Iterator[bytes] | None = None
         self.answered = False
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
@@ -195,6 +198,8 @@ class Response:
 
     def data(self) -> Flow[bytes | None]:
         """The next bytes of the body; None at its end, when all of it has come."""
+        if self._chunked:
+            return (yield from self._chunk())
         event = yield from self._event()
         if isinstance(event, h11.Data):
             return bytes(event.data)
@@ -203,6 +208,37 @@ class Response:
         reusable = h11.DONE is self._http.our_state is self._http.their_state
         yield Release() if tidy and reusable else Drop()
         return None
+
+    @property
+    def _chunked(self) -> bool:
+        """Some answers have no body, whatever their head says (RFC 9112, 6.3)."""
+        coding = self.headers.get(b"transfer-encoding", b"").lower()
+        return coding == b"chunked" and self.status not in (204, 304)
+
+    def _chunk(self) -> Flow[bytes | None]:
+        """As `data`, past h11."""
+        if self._pieces is None:
+            self._pieces = self._chunks.take(self._http.trailing_data[0])
+        try:
+            while (piece := next(self._pieces, None)) is None:
+                if self._chunks.over:
+                    kept = self.headers.get(b"connection", b"").lower() != b"close"
+                    yield Release() if kept and not self._chunks.rest else Drop()
+                    return None
+                self._pieces = self._chunks.take((yield from self._receive()))
+        except NotChunks as error:
+            raise ApiError(f"what answers is not jobsup: {error}") from error
+        return piece
+
+    def _receive(self) -> Flow[bytes]:
+        """Bytes that came in the middle of an answer."""
+        try:
+            data: bytes = yield Receive()
+        except ConnectionError as error:
+            raise Disconnected("the daemon closed the connection") from error
+        if not data:
+            raise Disconnected("the daemon went away before its answer was complete")
+        return data
 
     def rest(self) -> Flow[bytes]:
         """All of the body."""

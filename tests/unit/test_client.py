@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import jobsup
 from jobsup.supervisor.client import aio, blocking, calls
+from jobsup.supervisor.client.chunks import Chunks, NotChunks
 from jobsup.supervisor.client.errors import (
     ApiError,
     Disconnected,
@@ -455,6 +458,39 @@ def test_output_of_a_daemon_that_stays_away(client: Client, daemon: FakeDaemon) 
     daemon.answers[f"GET {OUT}"] = [Answer(chunks=[b"a"], cut=True, before=daemon._listener.close)]
     with pytest.raises((NoDaemon, Disconnected)):
         client.of_job(lambda job: job.output(patience=0.2))
+
+
+def body_of(chunks: list[bytes]) -> bytes:
+    parts = [b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks if chunk]
+    return b"".join(parts) + b"0\r\n\r\n"
+
+
+@given(st.lists(st.binary(max_size=40), max_size=8), st.integers(1, 30))
+def test_chunks_are_found_wherever_they_are_cut(chunks: list[bytes], size: int) -> None:
+    body = body_of(chunks) + b"HTTP"
+    taking = Chunks()
+    found, rest = b"", b""
+    for at in range(0, len(body), size):
+        piece = body[at : at + size]
+        if taking.over:
+            rest += piece
+        else:
+            found += b"".join(taking.take(piece))
+            rest += taking.rest
+    assert (found, rest, taking.over) == (b"".join(chunks), b"HTTP", True)
+
+
+def test_extensions_and_trailers_of_chunks_are_left_out() -> None:
+    taking = Chunks()
+    body = b"3;ext=1\r\nabc\r\n00\r\nTrailer: x\r\n\r\n"
+    assert b"".join(taking.take(body)) == b"abc"
+    assert taking.over
+
+
+@pytest.mark.parametrize("body", [b"x\r\n", b"\r\n", b"-1\r\n", b"3\r\nabcd\r\n", b"1" * 5000])
+def test_what_are_no_chunks_is_not_taken_for_some(body: bytes) -> None:
+    with pytest.raises(NotChunks):
+        list(Chunks().take(body))
 
 
 HEADER = struct.Struct("<IIQQ")
