@@ -225,6 +225,11 @@ class Launcher:
         with suppress(FileNotFoundError):
             os.unlink(self._paths.records / job_id)
 
+    def forget_uploads(self) -> None:
+        """Remove input whose upload was cut short; to be called before there are any others."""
+        for entry in os.scandir(self._paths.incoming):
+            os.unlink(entry.path)
+
     def forget_attempts(self, job_id: str, below: int) -> None:
         """Remove the spools of old runs."""
         for entry in os.scandir(self._paths.job(job_id)):

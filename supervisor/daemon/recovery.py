@@ -42,6 +42,7 @@ async def recover(dispatch: Dispatcher) -> None:
     place = await dispatch.in_thread(open_hierarchy)
     records = await dispatch.store.unfinished()
     reached("records-read")
+    await dispatch.in_thread(dispatch.launcher.forget_uploads)
     restored = await _unrecorded(dispatch, {record.id for record in records})
     records += restored
     jobs = [LiveJob(record, Request.from_plain(record.request), dispatch) for record in records]
@@ -115,6 +116,6 @@ async def _unrecorded(dispatch: Dispatcher, known: set[str]) -> list[Record]:
 
 async def _forget_strays(dispatch: Dispatcher, known: set[str]) -> None:
     """Files of jobs that were forgotten, by a daemon that did not come to remove them."""
-    for job_id in set(dispatch.launcher.kept_ids()) - known:
-        if await dispatch.store.get(job_id) is None:
-            await dispatch.in_thread(partial(dispatch.launcher.remove, job_id))
+    found = set(dispatch.launcher.kept_ids()) - known
+    for job_id in found - await dispatch.store.ids():
+        await dispatch.in_thread(partial(dispatch.launcher.remove, job_id))

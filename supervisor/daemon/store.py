@@ -183,6 +183,10 @@ class Store:
         found = await self._select("WHERE id = :id", {"id": job})
         return found[0] if found else None
 
+    async def ids(self) -> set[str]:
+        """Those of all jobs."""
+        return {row[0] for row in await self._query("SELECT id FROM jobs", {})}
+
     async def matching(self, ref: str, uid: int | None = None) -> list[Record]:
         """The jobs that `ref` may mean, three at most, of this owner or of all.
 

@@ -16,6 +16,8 @@ from aiohttp import BodyPartReader, MultipartReader
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
+from jobsup.isolation import reached
+
 from ..errors import BadRequest
 from .call import Call, too_large, too_slow
 
@@ -48,10 +50,11 @@ async def received(call: Call, incoming: Path) -> AsyncIterator[tuple[bytes, Pat
     descriptor, name = tempfile.mkstemp(dir=incoming, prefix="stdin-")
     path = Path(name)
     try:
-        with os.fdopen(descriptor, "wb", 0) as file:
+        with os.fdopen(descriptor, "wb") as file:  # buffered: it writes all of it or raises
             async for data in _data(call, parts, "stdin", call.house.settings.stdin_max):
                 # Not on the loop: a disk that is busy makes writers wait.
                 await asyncio.to_thread(file.write, data)
+                reached("upload-begun")
         if await _timely(call, parts.next()) is not None:
             raise BadRequest("the form has more than two parts")
         yield job, path

@@ -8,7 +8,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -91,6 +91,22 @@ class Api:
         body = b"".join(line + head + b"\r\n\r\n" + part + b"\r\n" for head, part in parts)
         with self._answer("POST", "/jobs/run", body + b"--crash--\r\n") as answer:
             return str(json.loads(answer.read())["id"])
+
+    @contextmanager
+    def half_uploaded(self, size: int) -> Iterator[None]:
+        """A client that has sent so many bytes of a job's input, and goes on sending no more."""
+        head = (
+            "POST /jobs/run HTTP/1.1\r\nHost: jobsup\r\nContent-Type: multipart/form-data; "
+            f"boundary=crash\r\nContent-Length: {4 * size}\r\n\r\n"
+            '--crash\r\nContent-Disposition: form-data; name="job"\r\n'
+            'Content-Type: application/json\r\n\r\n{"argv": ["true"]}\r\n'
+            '--crash\r\nContent-Disposition: form-data; name="stdin"\r\n\r\n'
+        )
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(self._path))
+            with suppress(BrokenPipeError):  # it may die of the first bytes
+                client.sendall(head.encode() + bytes(size))
+            yield
 
     def status(self, job: str) -> Any:  # noqa: ANN401 - JSON
         return self.call("GET", f"/jobs/{job}/status")

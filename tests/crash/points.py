@@ -9,6 +9,7 @@ from __future__ import annotations
 
 LAUNCH = {
     "id-made": "a submission is understood and has its id; nothing is kept of it",
+    "upload-begun": "a file has the beginning of what a job is to read",
     "stdin-kept": "what the job is to read lies in its directory; no row speaks of it",
     "uncommitted": "rows are written, and their transaction is not committed",
     "committed": "a transaction is durable, and who waits for it was not told",

@@ -38,7 +38,14 @@ AGAIN = [
 ]  # fmt: skip
 STOPPED = ["stop-durable", "stop-sent", "end-seen", "record-read", "verdict-durable"]
 RECOVERY = ["records-read", "inits-reached", "leaves-swept", "adopted", "relaunch", "recovered"]
-ONCE = ["stdin-kept", "limits-changed", "row-deleted", "leaf-cleared", "record-restored"]
+ONCE = [
+    "upload-begun",
+    "stdin-kept",
+    "limits-changed",
+    "row-deleted",
+    "leaf-cleared",
+    "record-restored",
+]
 
 
 def test_the_points_in_the_sources_are_those_that_are_tried() -> None:
@@ -152,6 +159,15 @@ def test_a_job_with_input(station: Station) -> None:
     station.start()
     station.require_balanced([entry])
     assert station.journal() == []
+
+
+def test_input_of_which_half_was_uploaded(station: Station) -> None:
+    station.start("upload-begun")
+    with station.api.half_uploaded(3 << 20):
+        station.wait_death()
+    assert list(station.state.glob("lib/incoming/*"))
+    station.start()
+    station.require_balanced([])
 
 
 def test_limits_that_were_being_changed(station: Station) -> None:
