@@ -86,9 +86,9 @@ class Core:
 
     def serve(self, options: Mapping[str, Any]) -> int:
         """Be the daemon; returns when it is told to end."""
-        from jobsup.supervisor.daemon import serve
+        from jobsup.supervisor.daemon.serve import serve
 
-        return serve.serve(options)
+        return serve(options)
 
     def install(self, *, start: bool) -> Sequence[str]:
         """Put the daemon's units in place; what was done."""
