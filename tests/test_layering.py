@@ -146,8 +146,13 @@ def _breach(entry: Import, door: set[str]) -> str | None:
             allowed = entry.target == "jobsup.isolation" and (not inner or inner in door)
             return None if allowed else "only what the door of isolation exports"
         case "cli", "supervisor":
-            allowed = not CLI_MAY_IMPORT.isdisjoint({inner.partition(".")[0], inner})
-            return None if allowed else f"cli may import {', '.join(sorted(CLI_MAY_IMPORT))}"
+            parts = inner.split(".")
+            leading = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
+            return (
+                None
+                if leading & CLI_MAY_IMPORT
+                else f"cli may import {', '.join(sorted(CLI_MAY_IMPORT))}"
+            )
         case _:
             return f"{entry.folder} may not import {folder}"
 
