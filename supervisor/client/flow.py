@@ -133,6 +133,9 @@ def _opened(call: Call[Any], *, fresh: bool) -> Flow[Response]:
         # Only what may be asked twice: nobody knows how far the daemon came with it.
         if not new and not fresh and call.method == "GET" and not response.answered:
             raise _Stale from error
+        if call.method != "GET":
+            message = f"{error.message}; whether it did what was asked is not known"
+            raise Disconnected(message, hint="jobsup ls --all") from error
         raise
     if response.status >= 400:
         raise refusal(response.status, (yield from response.rest()))

@@ -223,6 +223,18 @@ def test_an_answer_that_is_cut_short_is_no_answer(client: Client, daemon: FakeDa
     assert len(daemon.asked("PUT", f"/jobs/{JOB}/kill")) == 1
 
 
+def test_a_start_that_is_not_answered_may_have_happened(daemon: FakeDaemon, socket: Path) -> None:
+    """It is asked once, and what is not known is said."""
+    daemon.answers["POST /jobs/run"] = [Answer(before=daemon.close)]
+    with (
+        blocking.connect(socket) as supervisor,
+        pytest.raises(Disconnected, match="is not known") as caught,
+    ):
+        supervisor.start(["true"])
+    assert caught.value.hint == "jobsup ls --all"
+    assert len(daemon.asked("POST", "/jobs/run")) == 1
+
+
 # ---- errors
 
 
