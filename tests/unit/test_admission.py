@@ -61,9 +61,11 @@ def test_nobody_overtakes_one_that_does_not_fit() -> None:
 
 
 def test_processors_are_added_up_in_fractions() -> None:
-    admission = Admission(None, None, 1.0)
-    third = demand_of(spec(cpus=0.1))
-    assert [admission.enter(str(number), third) for number in range(11)] == [True] * 10 + [False]
+    admission = Admission(None, None, 0.6)
+    demands = [demand_of(spec(cpus=cpus)) for cpus in (0.1, 0.2, 0.3, 0.001)]
+    assert sum(demand.cpus for demand in demands[:3]) > 0.6  # as floats have it
+    taken = [admission.enter(str(number), demand) for number, demand in enumerate(demands)]
+    assert taken == [True, True, True, False]
 
 
 def test_what_runs_already_counts_also_when_it_is_too_much() -> None:
