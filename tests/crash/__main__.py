@@ -33,7 +33,9 @@ def main() -> int:
         account = storm.run(asked.kills, asked.seconds)
     for complaint in account.complaints:
         print(complaint)
-    print(f"{storm.kills} kills in {time.monotonic() - began:.0f} s: {account}")
+    print(
+        f"{storm.kills} kills and {storm.ends} ends in {time.monotonic() - began:.0f} s: {account}"
+    )
     return 1 if account.complaints else 0
 
 

@@ -115,8 +115,12 @@ class Api:
         """Its status once it has ended."""
         return self.call("GET", f"/jobs/{job}/wait", timeout=PATIENCE)
 
+    def ask(self, job: str, verb: str) -> None:
+        """stop, kill, pause or resume."""
+        self.call("PUT", f"/jobs/{job}/{verb}", {} if verb == "stop" else None)
+
     def stop(self, job: str) -> None:
-        self.call("PUT", f"/jobs/{job}/stop", {})
+        self.ask(job, "stop")
 
     def all(self, state: str | None = None) -> list[Any]:
         """One line of each job, or of each that is in this state, newest first."""

@@ -72,6 +72,10 @@ class Died(Exception):
     """The daemon ended before it was ready."""
 
 
+class Killed(Exception):
+    """The daemon died when it was asked to end."""
+
+
 class Station:
     """One state directory and its daemons, one after the other."""
 
@@ -183,10 +187,17 @@ class Station:
         assert os.WTERMSIG(status) == signal.SIGKILL, told
 
     def end(self) -> None:
-        """As a service manager ends it."""
+        """As a service manager ends it.
+
+        Raises:
+            Killed: it came to the point at which it was to die.
+        """
         os.kill(self.pid, signal.SIGTERM)
         status = self._zygote.reap(self.pid)
         self._pid = None
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+            self.deaths += 1
+            raise Killed
         assert status == 0, f"the daemon ended with {status:#x}"
 
     def end_all(self) -> None:

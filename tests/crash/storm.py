@@ -19,7 +19,7 @@ from contextlib import suppress
 from tests.crash.api import PATIENCE, Gone, Refused
 from tests.crash.books import Account, Entry
 from tests.crash.points import POINTS
-from tests.crash.station import Died, Station
+from tests.crash.station import Died, Killed, Station
 
 MAX_RUNNING = 6
 _QUEUED = 30  # more than that, and clients wait for their jobs
@@ -32,6 +32,7 @@ class Storm:
         self.station = station
         self.entries: list[Entry] = []
         self.kills = 0
+        self.ends = 0  # daemons that were asked to go, for a change
         self._seed = seed
         self._random = random.Random(seed)
         self._over = threading.Event()
@@ -75,7 +76,16 @@ class Storm:
                 self.station.wait_ready()
                 self._up.set()
                 self._live(self._random.expovariate(1 / 0.4))
+        was_up = self._up.is_set()
         self._up.clear()
+        if self.station.alive and was_up and self._random.random() < 0.1:
+            try:
+                self.station.end()
+            except Killed:  # it came to its point first
+                self.kills += 1
+            else:
+                self.ends += 1
+            return
         if self.station.alive:
             self.station.kill()
         self.kills += 1
@@ -111,16 +121,26 @@ class Storm:
         if entry.holds:
             select.select([], [], [], dice.uniform(0, 0.2))
             self._stop(entry.id)
+        elif entry.wait_ms and dice.random() < 0.5:
+            self._pause(entry.id)
         elif dice.random() < 0.3:
             self.station.api.wait(entry.id)
         if len(self.station.api.all("queued")) > _QUEUED:
             self.station.api.wait(entry.id)
 
     def _stop(self, job: str) -> None:
-        """Ask until the answer is known: what is not acknowledged may not have been done."""
+        self._ask(job, "stop")
+
+    def _pause(self, job: str) -> None:
+        self._ask(job, "pause")
+        select.select([], [], [], 0.05)
+        self._ask(job, "resume")
+
+    def _ask(self, job: str, verb: str) -> None:
+        """Until the answer is known: what is not acknowledged may not have been done."""
         while True:
             try:
-                self.station.api.stop(job)
+                self.station.api.ask(job, verb)
             except Gone:
                 if self._over.is_set():
                     return
@@ -134,16 +154,16 @@ class Storm:
     def _stop_the_rest(self) -> None:
         holding = {entry.name for entry in self.entries if entry.holds}
         for line in self.station.api.unfinished():
-            if line["name"] in holding:
+            verb = "stop" if line["name"] in holding else "resume"
+            if verb == "stop" or line["state"] == "paused":
                 with suppress(Refused):
-                    self.station.api.stop(line["id"])
+                    self.station.api.ask(line["id"], verb)
 
 
 def _some_entry(dice: random.Random, name: str) -> Entry:
     """A job of any kind."""
-    (kind,) = dice.choices(
-        ("quick", "heavy", "failing", "holding", "waiting"), (35, 15, 15, 15, 20)
-    )
+    kinds = {"quick": 30, "heavy": 15, "failing": 15, "holding": 15, "waiting": 15, "later": 10}
+    (kind,) = dice.choices(list(kinds), list(kinds.values()))
     entry = Entry(
         name, out=dice.randrange(4), err=dice.randrange(3), seed=dice.randrange(1000),
         code=dice.choice((0, 0, 1, 7, 255)),
@@ -159,4 +179,6 @@ def _some_entry(dice: random.Random, name: str) -> Entry:
         entry.options["grace"] = 600  # the guest may be busy with others for long
     elif kind == "waiting":
         entry.wait_ms = dice.randrange(50, 600)
+    elif kind == "later":
+        entry.options["after"] = dice.choice((0.05, 0.3, 1))
     return entry
