@@ -7,6 +7,7 @@ decoder of plans has it in tests/unit/test_plan_decoder.py.)
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from jobsup.isolation import spawn
+from jobsup.isolation import Bind, EndedBy, Identity, spawn
 from jobsup.isolation.native import build
 from tests.kernel.jobs import here, run_here
+from tests.kernel.kept import Keeper, end_of, status_of, walls
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +96,34 @@ def test_requests(ask: str, cause: str) -> None:
         else:
             job.handle.kill()
         assert job.end()[0].cause == cause
+
+
+def test_a_kept_job_that_changes_hands(keeper: Keeper, tmp_path: Path) -> None:
+    (tmp_path / "given").write_bytes(b"line\n" * 100_000)
+    stdin = os.open(tmp_path / "given", os.O_RDONLY)
+    script = "wc -c; for i in $(seq 300); do echo $i; done; echo ready; read x; sleep 1000"
+    owner = Identity(65534, 65534)
+    asked = walls(script, grants=(Bind(b"/usr", b"/tmp/a"), Bind(b"/usr", b"/run/b")))
+    asked = asked._replace(files=asked.files._replace(resolve_as=owner))
+    first = keeper.launch(asked, stdin=stdin)
+    os.close(stdin)
+    assert status_of(first).started_ns
+    keeper.wait_output(b"ready\n")
+    job = keeper.adopt()
+    assert status_of(job).started_ns
+    job.pause()
+    assert status_of(job).paused
+    job.resume()
+    assert not status_of(job).paused
+    job.stop(signal.SIGTERM, 1000)
+    assert end_of(job).ended_by is EndedBy.STOP
+    first.conclude()
+    assert (keeper.directory / "stdout").read_bytes().startswith(b"500000\n1\n2\n")
+
+
+def test_a_job_whose_lifeline_is_let_go(keeper: Keeper) -> None:
+    lifeline, ours = os.pipe()
+    job = keeper.launch(walls("exec sleep 1000"), lifeline=lifeline)
+    os.close(lifeline)
+    os.close(ours)
+    assert end_of(job).ended_by is EndedBy.PEER_LOST
