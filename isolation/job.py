@@ -17,7 +17,7 @@ import os
 import socket
 import struct
 from _thread import allocate_lock
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
@@ -200,9 +200,13 @@ class Job:
 
     def counters(self) -> dict[str, str]:
         """Files of the leaf as the kernel prints them now; none once it is gone."""
+        return self.in_force(_LIVE_COUNTERS)
+
+    def in_force(self, files: Iterable[str]) -> dict[str, str]:
+        """What these files of the live leaf hold now; none once it is gone."""
         found = {}
         with suppress(FileNotFoundError), self._shared_leaf() as leaf:
-            for file in _LIVE_COUNTERS:
+            for file in files:
                 with suppress(OSError):  # ENOENT: not of this kernel; ENODEV: gone
                     found[file] = leaf.read(file)
         return found

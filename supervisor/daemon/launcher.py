@@ -26,6 +26,7 @@ import msgspec
 
 from jobsup.isolation import (
     Job,
+    JobsupError,
     LaunchFailed,
     Limits,
     Streams,
@@ -177,6 +178,14 @@ class Launcher:
             # The init makes its files before it clones the workload.
             was = any(_is_there(spool, name) for name in ("exit", "stdout", "output.index"))
             return (Trace.ENDED if was else Trace.NONE), adopt(record.id, None, spool)
+
+    def read_limits(self, record: Record, request: Request, handle: Job) -> None:
+        """Have the record say what the leaf says: a daemon may have died between the two."""
+        files = list(record.limits)
+        if not files:
+            with suppress(JobsupError):  # its user is gone by now
+                files = [knob.file for knob in self._translated(record, request)[1].knobs]
+        record.limits |= handle.in_force(files)
 
     def _connect(self, job_id: str) -> socket.socket | None:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

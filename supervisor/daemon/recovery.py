@@ -53,6 +53,7 @@ async def recover(dispatch: Dispatcher) -> None:
     # Leaves that nobody holds; those of jobs that will be launched again are among them.
     await dispatch.in_thread(lambda: sweep(place))
     reached("leaves-swept")
+    await dispatch.in_thread(partial(_read_limits, dispatch, live, traces))
     for job, (trace, handle) in zip(live, traces, strict=True):
         dispatch.admit_running(job)
         job.host_lost = job.record.boot_id != dispatch.boot
@@ -71,6 +72,14 @@ async def recover(dispatch: Dispatcher) -> None:
     if dispatch.store.quarantined is None:
         await _forget_strays(dispatch, {record.id for record in records})
     reached("recovered")
+
+
+def _read_limits(
+    dispatch: Dispatcher, live: list[LiveJob], traces: list[tuple[Trace, Job]]
+) -> None:
+    for job, (trace, handle) in zip(live, traces, strict=True):
+        if trace is Trace.LIVE:
+            dispatch.launcher.read_limits(job.record, job.request, handle)
 
 
 def _queue_again(dispatch: Dispatcher, job: LiveJob, now_ns: int) -> None:

@@ -172,13 +172,27 @@ def test_input_of_which_half_was_uploaded(station: Station) -> None:
 
 def test_limits_that_were_being_changed(station: Station) -> None:
     station.start("limits-changed")
-    entry = start_holding(station)
+    entry = start_holding(station, mem="256M")
     with suppress(Gone):
         station.api.call("PUT", f"/jobs/{entry.id}/set", {"mem": "128M"})
     station.wait_death()
     station.start()
+    # Nobody was told that it was done; it was, and so it says.
+    assert station.api.status(entry.id or "")["limits"]["memory.max"] == str(128 << 20)
     station.api.call("PUT", f"/jobs/{entry.id}/set", {"mem": "64M"})
     assert station.api.status(entry.id or "")["limits"]["memory.max"] == str(64 << 20)
+    stop(station, entry)
+    station.require_balanced([entry])
+
+
+def test_limits_of_a_job_that_was_just_launched(station: Station) -> None:
+    station.start("launched")
+    entry = try_submit(station, Entry("new", holds=True, options={"mem": "64M"}))
+    station.wait_death()
+    station.start()
+    (line,) = station.api.all()
+    assert station.api.status(line["id"])["limits"]["memory.max"] == str(64 << 20)
+    entry.id = line["id"]
     stop(station, entry)
     station.require_balanced([entry])
 
