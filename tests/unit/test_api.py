@@ -604,6 +604,20 @@ def test_small_bursts_of_both_streams_keep_their_order(daemon: Daemon) -> None:
         assert daemon.get(f"/jobs/mixed/out?offset={offset}").body == expected[offset:]
 
 
+def test_answers_that_last_can_be_cut_off(daemon: Daemon) -> None:
+    """All that last, at once, as a daemon that goes does; nobody waits for its patience to end."""
+    daemon.start(name="f")
+    with (
+        daemon.raw(b"GET /jobs/f/out?follow HTTP/1.1\r\nHost: x\r\n\r\n") as follower,
+        daemon.raw(b"GET /jobs/f/wait HTTP/1.1\r\nHost: x\r\n\r\n") as waiting,
+    ):
+        daemon.until(lambda: len(daemon.server.house._lasting) == 2)
+        daemon.do(daemon.server.house.cut_off)
+        assert everything(follower).endswith(b"\r\n\r\n")  # of the head
+        assert everything(waiting) == b""
+    assert daemon.get("/ping").status == 200
+
+
 def test_a_daemon_that_goes_cuts_its_followers_off(daemon: Daemon) -> None:
     job = daemon.start(name="f")
     with (
