@@ -7,12 +7,14 @@ escaped. Under the journal a line bears its level as "<6>"; else its time and it
 
 from __future__ import annotations
 
+import codecs
 import logging
 import os
 import re
 import traceback
 from collections.abc import Mapping
 
+codecs.lookup("unicode_escape")  # loads it: there may be no descriptor left when it is needed
 _PLAIN = re.compile(r"[\w.,:/@%+=^-]+", re.ASCII)
 _SYSLOG = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
 

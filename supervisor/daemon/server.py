@@ -39,6 +39,7 @@ from .settings import Settings
 
 _BACKLOG = 4096
 _AT_ONCE = 100  # connections accepted in one turn of the loop
+_REST = 1.0  # seconds until it is tried again to accept
 _PATIENCE = 5.0  # seconds for what is being answered when the daemon is to end
 _NONE_LEFT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -53,7 +54,10 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._connections = Connections(self.handle, self.house)
         self._listener: socket.socket | None = None
-        self._reserve = _reserved()
+        self._reserve = -1
+        self._take_reserve()
+        self._none_left = False  # descriptors; as was told already
+        self._resting: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     # ---- accepting
@@ -79,7 +83,7 @@ class Server:
             raise
         self._listener = listener
         self._made = path, path.stat().st_ino
-        self._loop.add_reader(listener.fileno(), self._accept, listener)
+        self._watch(listener)
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_AT_ONCE):
@@ -92,6 +96,7 @@ class Server:
                     raise
                 self._send_away(listener, error)
                 return
+            self._none_left = False
             task = self._loop.create_task(self._serve(connection))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -101,18 +106,36 @@ class Server:
 
     def _send_away(self, listener: socket.socket, error: OSError) -> None:
         """Nothing is left to accept it with but the reserve."""
-        log.warning("no descriptors", error=error)
-        os.close(self._reserve)
+        if not self._none_left:
+            self._none_left = True
+            log.warning("no descriptors", error=error)
+        self._give_up_reserve()
         try:
             connection, _address = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            pass  # it is gone
+        except OSError:
+            # Somebody else took it in between, or the whole host has none. A listener that is
+            # readable and not accepted from would keep the loop awake.
+            self._loop.remove_reader(listener.fileno())
+            self._resting = self._loop.call_later(_REST, self._watch, listener)
+        else:
             with connection, suppress(OSError):
                 connection.setblocking(False)
                 connection.send(raw_answer(of_system(error) or internal()))
-        except OSError:
-            # Somebody else took it in between: he will be out of them less soon.
-            pass
-        finally:
-            self._reserve = _reserved()
+        self._take_reserve()
+
+    def _watch(self, listener: socket.socket) -> None:
+        self._loop.add_reader(listener.fileno(), self._accept, listener)
+
+    def _take_reserve(self) -> None:
+        with suppress(OSError):
+            self._reserve = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+
+    def _give_up_reserve(self) -> None:
+        reserve, self._reserve = self._reserve, -1
+        if reserve >= 0:
+            os.close(reserve)
 
     def _unlink(self) -> None:
         path, inode = self._made
@@ -123,6 +146,8 @@ class Server:
     async def close(self) -> None:
         """Accept no more; end the answers that last, so that their clients see that they are not
         whole; let what has begun end."""
+        if self._resting is not None:
+            self._resting.cancel()
         if self._listener is not None:
             self._loop.remove_reader(self._listener.fileno())
             self._listener.close()
@@ -132,7 +157,7 @@ class Server:
         self._connections.pre_shutdown()
         await self._connections.shutdown(_PATIENCE)
         await self.house.close()
-        os.close(self._reserve)
+        self._give_up_reserve()
 
     # ---- answering
 
@@ -184,10 +209,6 @@ class Server:
         if unread or request.method == "CONNECT" or "Upgrade" in request.headers:
             answer.force_close()
         return answer
-
-
-def _reserved() -> int:
-    return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
 
 @contextmanager
