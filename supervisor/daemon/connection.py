@@ -26,7 +26,6 @@ from .log import log
 from .peer import peer_of
 from .refusals import Refusal, internal
 
-
 # Zero would close a connection after its first answer.
 _REST = 100 * 365 * 86_400.0
 
@@ -41,7 +40,7 @@ class Host(Protocol):
 class Connection(RequestHandler):
     """`peer` is who connected."""
 
-    __slots__ = ("_answered", "_counted", "_half_closed", "_head_timer", "_host", "peer")
+    __slots__ = ("_answered", "_counted", "_half_closed", "_head_timer", "_host", "_last", "peer")
 
     def __init__(self, manager: Server, host: Host) -> None:
         super().__init__(
@@ -56,6 +55,7 @@ class Connection(RequestHandler):
         self._head_timer: asyncio.TimerHandle | None = None
         self._half_closed = False
         self._answered = 0
+        self._last = False  # no request comes after this one; the rest of its body may
         self._counted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -108,7 +108,7 @@ class Connection(RequestHandler):
         super().data_received(data)
         if self._request_count != before:
             self._head_came()
-        elif data and not self._busy:
+        elif data and not self._busy and not self._last:
             self._await_head()
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -122,6 +122,7 @@ class Connection(RequestHandler):
     ) -> tuple[StreamResponse, bool]:
         result = await super().finish_response(request, resp, start_time)
         self._answered += 1
+        self._last = not resp.keep_alive
         if self._half_closed and not self._messages:
             self.close()
         return result
