@@ -41,12 +41,23 @@ class Paths:
 
     def make(self) -> None:
         """Make what is missing. Others pass through `run` to the socket, and see nothing in it."""
+        _make_passable(self.run)
+        _make_passable(self.lib.parent)
         private = (self.lib, self.control, self.records)
         for directory in (*private, self.jobs, self.incoming):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.run.chmod(0o711)
         for directory in private:
             directory.chmod(0o700)
+
+
+def _make_passable(directory: Path) -> None:
+    """Make it and what is missing above it, whatever the umask says. What is there stays as it is:
+    who made it knew whom to let through."""
+    if not directory.exists():
+        _make_passable(directory.parent)
+        directory.mkdir(exist_ok=True)
+        directory.chmod(0o711)
 
 
 def boot_id() -> str:
