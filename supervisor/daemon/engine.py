@@ -328,7 +328,11 @@ class Engine:
 
     async def _remove_files(self, job_ids: list[str]) -> None:
         for job_id in job_ids:
-            await self.dispatch.in_thread(partial(self.dispatch.launcher.remove, job_id))
+            try:
+                await self.dispatch.in_thread(partial(self.dispatch.launcher.remove, job_id))
+            except OSError as error:
+                # The job is forgotten all the same; the next daemon removes what is nobody's.
+                log.warning("files stay until a restart", job=job_id, error=error)
 
     async def prune(self, peer: Peer, asked: PruneRequest) -> list[str]:
         """Forget this peer's jobs that ended some time ago; their ids."""

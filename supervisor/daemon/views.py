@@ -84,11 +84,20 @@ def status(
         reason=record.reason,
         request=record.request,
         limits=record.limits,
-        current=current_of(handle.counters()) if handle is not None else None,
+        current=_current(handle),
         output=_output(record, paths.spool(record.id, record.attempt)),
         attempts=[_attempt(row) for row in attempts],
         verdict=record.verdict,
     )
+
+
+def _current(handle: Job | None) -> dict[str, int | None] | None:
+    if handle is None:
+        return None
+    try:
+        return current_of(handle.counters())
+    except OSError:  # no descriptor is left to look with; the rest is known all the same
+        return None
 
 
 def _output(record: Record, spool: Path) -> dict[str, int]:
