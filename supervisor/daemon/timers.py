@@ -2,23 +2,23 @@
 clock is set; times of day follow the wall clock, also when it jumps.
 
 The loop's own timers are monotonic. For times of day the kernel wakes us: a timerfd on
-CLOCK_REALTIME, cancelled when that clock is set (timerfd_create(2), TFD_TIMER_CANCEL_ON_SET).
-Python has no call for it before 3.13.
+CLOCK_REALTIME with an absolute time, which expires when that clock is set beyond it and goes on
+waiting when it is set back (timerfd_create(2)). Python has no call for it before 3.13.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
-import errno
 import heapq
 import os
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 _TFD_CLOEXEC, _TFD_NONBLOCK = 0o2000000, 0o4000
-_ABSTIME, _CANCEL_ON_SET = 1, 2
+_ABSTIME = 1
 _STALE_MAX = 100  # cancelled calls that are not worth a look at all others
 _ITIMERSPEC = struct.Struct("=4q")
 
@@ -63,23 +63,17 @@ class WallClock:
             heapq.heappop(self._heap)
         when = max(self._heap[0][0], 1) if self._heap else 0  # all zero disarms it
         value = _ITIMERSPEC.pack(0, 0, when // 10**9, when % 10**9)
-        flags = _ABSTIME | _CANCEL_ON_SET
-        if self._libc.timerfd_settime(self._descriptor, flags, value, None) != 0:
+        if self._libc.timerfd_settime(self._descriptor, _ABSTIME, value, None) != 0:
             number = ctypes.get_errno()
-            # The clock was set since the last read: the timer is armed all the same.
-            if number != errno.ECANCELED:
-                raise OSError(number, os.strerror(number))
+            raise OSError(number, os.strerror(number))
 
     def _is_stale(self, entry: tuple[int, str]) -> bool:
         when, key = entry
         return self._calls.get(key, (None,))[0] != when
 
     def _woken(self) -> None:
-        try:
+        with suppress(BlockingIOError):  # it was armed anew meanwhile
             os.read(self._descriptor, 8)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.ECANCELED):
-                raise
         now = time.time_ns()
         try:
             while self._heap and self._heap[0][0] <= now:
