@@ -135,7 +135,8 @@ def test_the_output_that_fills_the_disk_can_be_removed(small: Path) -> None:
         assert flood.state is State.RUNNING
         await daemon.engine.kill(flood)
         await daemon.engine.wait(flood)
-        for record in (flood, done, lost):
+        await fill_records(daemon, small)
+        for record in (done, flood, lost):
             await daemon.engine.remove(record)
         assert daemon.engine.jobs == {}
         assert daemon.files() == await daemon.rows() == set()
