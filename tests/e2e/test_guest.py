@@ -21,6 +21,12 @@ SECONDS = "60"  # the time limit of a guest in here, unless a test is about that
 pytestmark = pytest.mark.requires("root")
 
 
+@pytest.fixture(autouse=True)
+def at_the_top(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that every guest has, wherever the checkout lies."""
+    monkeypatch.chdir("/")
+
+
 def guest(
     *command: str | bytes,
     options: tuple[str, ...] = (),
