@@ -19,7 +19,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from jobsup.isolation import Job, open_hierarchy, reached, sweep
+from jobsup.isolation import Job, JobsupError, open_hierarchy, reached, sweep
 
 from ..request import Request
 from .job import LiveJob
@@ -45,7 +45,7 @@ async def recover(dispatch: Dispatcher) -> None:
     await dispatch.in_thread(dispatch.launcher.forget_uploads)
     restored = await _unrecorded(dispatch, {record.id for record in records})
     records += restored
-    jobs = [LiveJob(record, Request.from_plain(record.request), dispatch) for record in records]
+    jobs, unreadable = _with_requests(dispatch, records)
     dispatch.jobs.update((job.record.id, job) for job in jobs)
     live = [job for job in jobs if job.record.state is not State.QUEUED]
     traces = await dispatch.in_thread(lambda: [dispatch.launcher.reach(job.record) for job in live])
@@ -59,6 +59,7 @@ async def recover(dispatch: Dispatcher) -> None:
         job.host_lost = job.record.boot_id != dispatch.boot
         # Without its record nobody knows whether it was launched before: never a second copy.
         known = job.record not in restored and not job.host_lost and not job.record.attached
+        known = known and job.record.id not in unreadable
         if trace is Trace.NONE and known and job.record.started_ns is None:
             dispatch.spawn(_launch_again(dispatch, job, handle))
         else:
@@ -67,7 +68,7 @@ async def recover(dispatch: Dispatcher) -> None:
     now = time.time_ns()
     for job in jobs:
         if job.record.state is State.QUEUED:
-            _queue_again(dispatch, job, now)
+            _queue_again(dispatch, job, now, unreadable.get(job.record.id))
     log.info("took up jobs", live=len(live), queued=len(jobs) - len(live))
     if dispatch.store.quarantined is None:
         await _forget_strays(dispatch, {record.id for record in records})
@@ -82,9 +83,30 @@ def _read_limits(
             dispatch.launcher.read_limits(job.record, job.request, handle)
 
 
-def _queue_again(dispatch: Dispatcher, job: LiveJob, now_ns: int) -> None:
-    if job.record.attached:
+def _with_requests(
+    dispatch: Dispatcher, records: list[Record]
+) -> tuple[list[LiveJob], dict[str, str]]:
+    """The jobs, and why a request that another version of this program kept cannot be read: such
+    a job is watched to its end, and not started again."""
+    jobs, unreadable = [], {}
+    for record in records:
+        try:
+            request = Request.from_plain(record.request)
+        except JobsupError as error:
+            log.error("a kept request cannot be read", job=record.id, error=error)
+            unreadable[record.id] = str(error)
+            request = Request.make(record.argv or ["unknown"], name=record.name, cwd="/")
+        jobs.append(LiveJob(record, request, dispatch))
+    return jobs, unreadable
+
+
+def _queue_again(dispatch: Dispatcher, job: LiveJob, now_ns: int, unreadable: str | None) -> None:
+    message = None
+    if unreadable is not None:
+        message = f"its request cannot be read by this version: {unreadable}"
+    elif job.record.attached:
         message = "the supervisor was restarted before the job could start"
+    if message is not None:
         dispatch.spawn(dispatch.run_ended(job, dispatch.not_started(job, "setup", message)))
     else:
         dispatch.queue(job, due_again(job.record, job.request, now_ns))

@@ -152,3 +152,19 @@ async def test_a_running_job_whose_files_are_gone_is_not_run_again(daemon: Daemo
     status = await daemon.ended(await daemon.found(record))
     assert (status.state, len(status.attempts)) == ("failed", 1)
     assert (flag / "runs").read_bytes() == b"run\n"
+
+
+@with_daemon(max_running=1)
+async def test_a_request_that_cannot_be_read_holds_up_nobody(daemon: Daemon) -> None:
+    running = await daemon.running(GOES_ON, restart="always")
+    queued = await daemon.submit("true")
+    for record in (running, queued):
+        record.request = {"argv": ["sh"], "of_a_later_version": True}
+        await daemon.engine.store.save(record)
+    await daemon.reopen()
+    waited = await daemon.ended(await daemon.found(queued))
+    assert "of_a_later_version" in str(message(waited))
+    found = await daemon.found(running)
+    assert found.state is State.RUNNING
+    await daemon.engine.stop(found)
+    assert message(await daemon.ended(found)) == "sh was stopped on request"
