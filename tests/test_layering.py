@@ -3,6 +3,7 @@
     isolation    imports neither of the others
     supervisor   imports `jobsup.isolation` itself, and there only names that it exports
     cli          imports the modules of supervisor in CLI_MAY_IMPORT, nothing of isolation
+    the daemon's API (supervisor.daemon.api) is imported by supervisor.daemon.serve only
 
 Inside a folder imports are relative, across folders absolute (`jobsup.x`). One module touches the
 compiled `_native`. No cycle among imports at module level. An import inside a function, or under
@@ -36,6 +37,8 @@ CLI_MAY_IMPORT = {
     "units",
     "verdict",
 }
+API = "supervisor.daemon.api"
+JOINS = "supervisor.daemon.serve"
 
 
 class Import(NamedTuple):
@@ -138,7 +141,7 @@ def _breach(entry: Import, door: set[str]) -> str | None:
     if folder not in FOLDERS:
         return None
     if folder == entry.folder:
-        return None if entry.relative else "inside a folder imports are relative"
+        return _breach_inside(entry)
     if entry.relative:
         return "across folders imports are absolute"
     match entry.folder, folder:
@@ -155,6 +158,17 @@ def _breach(entry: Import, door: set[str]) -> str | None:
             )
         case _:
             return f"{entry.folder} may not import {folder}"
+
+
+def _breach_inside(entry: Import) -> str | None:
+    if not entry.relative:
+        return "inside a folder imports are relative"
+    enters = _is_in(entry.reached, API) and not _is_in(entry.importer, API)
+    return "the API is known to serve only" if enters and entry.importer != JOINS else None
+
+
+def _is_in(module: str, package: str) -> bool:
+    return f"{module}.".startswith(f"{package}.")
 
 
 def _cycles(tree: Path, found: list[Import]) -> list[str]:
@@ -199,6 +213,9 @@ def tree(tmp_path: Path) -> Path:
         "supervisor/__init__.py": "",
         "supervisor/errors.py": "from jobsup.isolation import Init\nimport jobsup.isolation\n",
         "supervisor/job.py": "import os\nfrom .errors import X\n",
+        "supervisor/daemon/api/server.py": "from ..engine import Engine\nfrom .call import Call\n",
+        "supervisor/daemon/serve.py": "from .api.server import Server\n",
+        "supervisor/daemon/engine.py": "from ..errors import X\n",
         "cli/__init__.py": "",
         "cli/main.py": "from jobsup.supervisor import errors\n",
         "cli/commands/ls.py": "from ..main import main\nfrom jobsup.supervisor.errors import X\n",
@@ -230,6 +247,8 @@ def test_a_sound_tree_has_no_breach(tree: Path) -> None:
         ("supervisor/job.py", "def f():\n    from jobsup.isolation import spawn", "the door"),
         ("supervisor/job.py", "from jobsup.cli import main", "may not import cli"),
         ("supervisor/errors.py", "from .job import Job", "cycle"),
+        ("supervisor/daemon/engine.py", "from .api import call", "known to serve only"),
+        ("supervisor/daemon/engine.py", "from .api.call import Call", "known to serve only"),
         ("cli/main.py", "from jobsup.supervisor.job import Job", "cli may import"),
         ("cli/main.py", "from jobsup.supervisor import job", "cli may import"),
         ("cli/main.py", "from jobsup.supervisor.daemon import engine", "cli may import"),

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadValue
+from .api.server import Server
 from .engine import Engine
 from .log import log, set_up
 from .notify import Notifier
-from .server import Server
 from .settings import Settings
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

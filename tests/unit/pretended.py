@@ -18,14 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from jobsup.supervisor.daemon.api.server import Server
+from jobsup.supervisor.daemon.api.spool import ENTRY, STREAMS
 from jobsup.supervisor.daemon.events import EventBus
 from jobsup.supervisor.daemon.finding import sees
 from jobsup.supervisor.daemon.launcher import Attached
 from jobsup.supervisor.daemon.peer import Peer
 from jobsup.supervisor.daemon.records import Record
-from jobsup.supervisor.daemon.server import Server
 from jobsup.supervisor.daemon.settings import Settings
-from jobsup.supervisor.daemon.spool import ENTRY, STREAMS
 from jobsup.supervisor.daemon.state import ENDED, State
 from jobsup.supervisor.daemon.views import summary
 from jobsup.supervisor.errors import Ambiguous, NoSuchJob, NotReady, WrongState

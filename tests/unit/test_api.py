@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from jobsup.supervisor.daemon.spool import ENTRY, Entry
+from jobsup.supervisor.daemon.api.spool import ENTRY, Entry
 from jobsup.supervisor.daemon.state import State
 from jobsup.supervisor.errors import LimitNotEnforceable, NotReady, PathRefused
 from tests.unit.pretended import Daemon, Pretended, everything

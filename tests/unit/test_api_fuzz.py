@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobsup.supervisor.daemon.openapi import DOCUMENT
+from jobsup.supervisor.daemon.api.openapi import DOCUMENT
 from tests.unit.pretended import Daemon, everything
 
 PATHS: dict[str, Any] = json.loads(DOCUMENT.read_text())["paths"]

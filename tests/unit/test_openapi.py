@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from jobsup.supervisor import errors
-from jobsup.supervisor.daemon import openapi
-from jobsup.supervisor.daemon.refusals import Refusal
+from jobsup.supervisor.daemon.api import openapi
+from jobsup.supervisor.daemon.api.refusals import Refusal
 from jobsup.supervisor.protocol import ERROR_STATUS
 from tests.unit.pretended import Answer, Daemon, everything
 
@@ -53,7 +53,7 @@ def valid(answer: Answer, method: str, path: str) -> None:
 
 def test_the_document_is_what_the_code_says() -> None:
     assert openapi.DOCUMENT.read_text() == openapi.text(), (
-        "python -m jobsup.supervisor.daemon.openapi"
+        "python -m jobsup.supervisor.daemon.api.openapi"
     )
 
 

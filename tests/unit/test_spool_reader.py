@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobsup.supervisor.daemon.reading import Asked, Reader, begin
-from jobsup.supervisor.daemon.spool import ENTRY, Entry, Spool
+from jobsup.supervisor.daemon.api.reading import Asked, Reader, begin
+from jobsup.supervisor.daemon.api.spool import ENTRY, Entry, Spool
 
 OUT, ERR = 1, 2
 NAMES = {OUT: "stdout", ERR: "stderr"}

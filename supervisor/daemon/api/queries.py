@@ -14,10 +14,10 @@ from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
-from ..errors import BadRequest, BadValue
-from ..fields import choice
-from ..times import parse_at
-from ..units import parse_count, parse_duration
+from ...errors import BadRequest, BadValue
+from ...fields import choice
+from ...times import parse_at
+from ...units import parse_count, parse_duration
 
 _OFFSET_MAX = (1 << 63) - 1
 _LINES_MAX = 10**9

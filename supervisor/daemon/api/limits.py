@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..errors import QuotaExceeded
-from .peer import Peer
+from ...errors import QuotaExceeded
+from ..peer import Peer
 from .refusals import Refusal
 
 # A connection that is followed has two descriptors of its own; and the engine needs some for jobs.

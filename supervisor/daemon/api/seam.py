@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..protocol import Event, JobPage, JobStatus, PruneRequest, Started
-from ..request import Request
-from .launcher import Attached
-from .peer import Peer
-from .records import Record
+from ...protocol import Event, JobPage, JobStatus, PruneRequest, Started
+from ...request import Request
+from ..launcher import Attached
+from ..peer import Peer
+from ..records import Record
 
 
 class Events(Protocol):

@@ -18,10 +18,10 @@ from typing import TypeVar
 from aiohttp.http import HttpVersion11
 from aiohttp.web_response import StreamResponse
 
-from ..errors import BadValue, WrongState
+from ...errors import BadValue, WrongState
+from ..records import Record
 from .call import Call
 from .reading import Asked, Reader, begin
-from .records import Record
 from .refusals import Refusal
 from .seam import Output
 from .sending import PIECE, Line

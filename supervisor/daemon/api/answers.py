@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from aiohttp.web_response import Response
 
-from ..errors import JobsupError
+from ...errors import JobsupError
 from .refusals import body_of
 
 JSON = "application/json"

@@ -18,7 +18,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from jobsup.isolation import reached
 
-from ..errors import BadRequest
+from ...errors import BadRequest
 from .call import Call, too_large, too_slow
 
 T = TypeVar("T")

@@ -20,10 +20,10 @@ from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import StreamResponse
 from aiohttp.web_server import Server
 
+from ..log import log
+from ..peer import peer_of
 from .answers import error_answer, raw_answer
 from .limits import Limits
-from .log import log
-from .peer import peer_of
 from .refusals import Refusal, internal
 
 # Zero would close a connection after its first answer.

@@ -7,8 +7,8 @@ import os
 
 from jobsup.isolation import LimitNotEnforceable, PathRefused
 
-from ..errors import BadValue, JobsupError, code_of
-from ..protocol import ERROR_STATUS, ErrorBody, ErrorInfo
+from ...errors import BadValue, JobsupError, code_of
+from ...protocol import ERROR_STATUS, ErrorBody, ErrorInfo
 
 # What says that the host has no more of something just now.
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})

@@ -15,16 +15,16 @@ import msgspec
 from aiohttp.web_protocol import RequestPayloadError
 from aiohttp.web_request import BaseRequest
 
-from ..errors import BadRequest
+from ...errors import BadRequest
+from ..peer import Peer
+from ..records import Record
+from ..settings import Settings
 from .connection import Connection
 from .followers import Growth
 from .limits import Limits
-from .peer import Peer
-from .records import Record
 from .refusals import Refusal
 from .seam import Supervised
 from .sending import HangUps, Line
-from .settings import Settings
 
 T = TypeVar("T")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -25,17 +25,17 @@ from typing import cast
 from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import StreamResponse
 
-from ..errors import Forbidden, JobsupError, code_of
+from ...errors import Forbidden, JobsupError, code_of
+from ..log import log
+from ..settings import Settings
 from . import routes
 from .answers import error_answer, raw_answer
 from .call import Call, House
 from .connection import Connection, Connections
 from .limits import Limits
-from .log import log
 from .queries import parse_query
 from .refusals import Refusal, internal, of_system
 from .seam import Supervised
-from .settings import Settings
 
 _BACKLOG = 4096
 _AT_ONCE = 100  # connections accepted in one turn of the loop

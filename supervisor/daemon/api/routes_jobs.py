@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from aiohttp.web_response import StreamResponse
 
-from ..errors import BadRequest
-from ..protocol import Pruned, PruneRequest, SignalRequest, StopRequest
-from ..request import Request
-from ..units import parse_grace
+from ...errors import BadRequest
+from ...protocol import Pruned, PruneRequest, SignalRequest, StopRequest
+from ...request import Request
+from ...units import parse_grace
+from ..paths import Paths
+from ..records import Record
 from . import attach, upload
 from .answers import json_answer
 from .call import Call, decoded
-from .paths import Paths
 from .queries import parse_signal
-from .records import Record
 
 _FORM = "multipart/form-data"
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from aiohttp.web_response import StreamResponse
 
-from ..protocol import (
+from ...protocol import (
     Control,
     Event,
     JobPage,

@@ -25,12 +25,12 @@ from contextlib import contextmanager
 
 from aiohttp.web_response import StreamResponse
 
-from ..errors import BadRequest, JobsupError
-from ..request import Request
+from ...errors import BadRequest, JobsupError
+from ...request import Request
+from ..launcher import Attached
+from ..log import log
 from . import answers
 from .call import Call, too_slow
-from .launcher import Attached
-from .log import log
 from .refusals import body_of, internal, of_system
 
 PROTOCOL = "jobsup-run"

@@ -1,6 +1,6 @@
 """openapi.json: made from the table of routes and the messages, and checked in beside this file.
 
-    python -m jobsup.supervisor.daemon.openapi
+    python -m jobsup.supervisor.daemon.api.openapi
 
 writes it anew. A test compares the two, and another asks the running server for every answer that
 the document promises. No part of the daemon imports this.
@@ -15,9 +15,9 @@ from typing import Any
 
 import msgspec
 
-from ..protocol import API_VERSION, ERROR_STATUS, ErrorBody
-from ..request import Request
-from ..spec import Spec
+from ...protocol import API_VERSION, ERROR_STATUS, ErrorBody
+from ...request import Request
+from ...spec import Spec
 from .output import KIND
 from .queries import Parameter
 from .routes import ROUTES, Route

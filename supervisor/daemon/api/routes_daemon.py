@@ -9,11 +9,11 @@ from pathlib import Path
 from aiohttp.http import HttpVersion11
 from aiohttp.web_response import Response, StreamResponse
 
-from ..protocol import API_VERSION, Control, Ping
-from ..times import format_at
+from ...protocol import API_VERSION, Control, Ping
+from ...times import format_at
+from ..finding import sees
 from .answers import encoded, json_answer
 from .call import Call
-from .finding import sees
 from .metrics import exposition
 from .sending import chunk
 
