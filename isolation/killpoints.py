@@ -2,13 +2,8 @@
 
 JOBSUP_KILL_AT="name" or "name:count" in the environment ends the process with SIGKILL when it comes
 to that point for the first time, or for the count-th. It is read once, on import. Without it a
-point costs a comparison. The points of this package, in the order of a job's life:
-
-    leaf-made      the leaf is there and locked, without limits
-    leaf-limited   all limits are written and read back
-    cloned         the init runs
-    leaf-cleared   a job that left no record has no process and no leaf any more
-    init-reaped    nothing but the record is left
+point costs a comparison. tests/crash/points.py says what each point means, and a test sees to it
+that none is missing there.
 """
 
 from __future__ import annotations

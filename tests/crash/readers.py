@@ -32,6 +32,8 @@ class _Follower(threading.Thread):
         try:
             while not self._read():
                 self.returns += 1
+                # Each death costs one, and at most some more until the next daemon listens.
+                assert self.returns < 10 * self._readers.kills, "a daemon that lives drops it"
                 self._readers.up.wait()
         except BaseException as error:  # noqa: BLE001 - told by whoever joins
             self.failure = error
@@ -59,7 +61,7 @@ class Readers:
         self.station = station
         self.up = threading.Event()
         self.progress = threading.Condition()
-        self._kills = kills
+        self.kills = kills
         self._entry = Entry("writer", out=size // BLOCK, seed=11, code=3, paces=kills + 1)
         self._entry.options["output_max"] = size
         self._count = followers
@@ -80,7 +82,7 @@ class Readers:
             self._followers = [_Follower(self, self._entry.id) for _ in range(self._count)]
             for follower in self._followers:
                 follower.start()
-            for round_ in range(self._kills):
+            for round_ in range(self.kills):
                 dead_first = round_ % 2 == 1
                 if dead_first:
                     self._kill()
@@ -101,7 +103,7 @@ class Readers:
 
     def _wait_half(self, round_: int) -> None:
         """Until the followers have half of this round's portion, on the average."""
-        portion = self._entry.size("stdout") / (self._kills + 1)
+        portion = self._entry.size("stdout") / (self.kills + 1)
         wanted = portion * (round_ + 0.5) * self._count
 
         def there() -> bool:
