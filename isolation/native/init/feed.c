@@ -18,7 +18,7 @@ int feed_open(const struct plan_head *head)
 {
 	struct stat status;
 	int ends[2];
-	bool given = head->slots & 1U << SLOT_STDIN;
+	bool given = plan_has_slot(head, SLOT_STDIN);
 	if (given && fstat(SLOT_STDIN, &status) != 0)
 		return -1;
 	if (given && !S_ISREG(status.st_mode))

@@ -53,14 +53,10 @@ static struct {
 	atomic_bool given_up; /* what has not been taken yet is lost */
 } output = {.index = -1, .index_lock = PTHREAD_MUTEX_INITIALIZER, .last_call = -1};
 
-static bool has_slot(const struct plan_head *head, enum slot slot)
-{
-	return head->slots & 1U << slot;
-}
-
 bool output_is_kept(const struct plan_head *head)
 {
-	return has_slot(head, SLOT_SPOOL) && !has_slot(head, SLOT_STDOUT) && !has_slot(head, SLOT_STDERR);
+	return plan_has_slot(head, SLOT_SPOOL) && !plan_has_slot(head, SLOT_STDOUT) &&
+	       !plan_has_slot(head, SLOT_STDERR);
 }
 
 /* Only ever a new file: no second init can go on in the spool of a first one. */
@@ -107,7 +103,7 @@ int output_open(const struct plan_head *head, int ends[2])
 		if (kept)
 			stream->sink = open_kept(i == 0 ? "stdout" : "stderr");
 		else
-			stream->sink = has_slot(head, slot) ? (int)slot : -1;
+			stream->sink = plan_has_slot(head, slot) ? (int)slot : -1;
 		if (kept && stream->sink < 0)
 			return -1;
 		stream->splices = !kept && !is_regular(stream->sink);

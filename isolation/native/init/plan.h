@@ -5,6 +5,7 @@
 
 #include "../abi.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct plan {
@@ -26,6 +27,12 @@ struct step {
 /* Check all of `size` bytes at `bytes` (aligned to eight); -1 with errno EBADMSG when anything
  * does not hold. After it, every step and string is inside and every string ends in NUL. */
 int plan_check(struct plan *plan, const void *bytes, size_t size);
+
+/* Whether the starter has put something there. */
+static inline bool plan_has_slot(const struct plan_head *head, enum slot slot)
+{
+	return head->slots & 1U << slot;
+}
 
 /* Move `step` to the next one; 0 after the last. */
 int plan_next(const struct plan *plan, struct step *step);
