@@ -20,11 +20,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jobsup.isolation import open_hierarchy
 from tests.crash.api import PATIENCE, Api
-from tests.kernel.jobs import wait_no_inits
+from tests.kernel.jobs import leaves, wait_no_inits
 
 JOBSUP = [sys.executable, "-I", "-m", "jobsup"]
-CGROUP = Path("/sys/fs/cgroup")
 HEADERS_THAT_DIFFER = re.compile(rb"\r\nDate: [^\r]*")
 
 
@@ -104,9 +104,12 @@ class Served:
         """The daemon and every job, whatever the test left."""
         self.process.kill()
         self.process.wait(PATIENCE)
-        for leaf in CGROUP.glob("**/jobs/*/cgroup.kill"):
-            leaf.write_text("1")
+        # Not the leaves': a job that was only just acknowledged has nothing in its own yet.
+        place = open_hierarchy()
+        Path(place.inits, "cgroup.kill").write_text("1")
         wait_no_inits()
+        for leaf in leaves():
+            Path(place.leaf(leaf)).rmdir()
         self._notices.close()
 
     @property

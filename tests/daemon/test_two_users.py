@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,7 @@ def test_anothers_job_answers_as_an_absent_one(clean: Served, job: str) -> None:
             assert told.body == expected.body.replace(absent.encode(), there.encode()), verb
             assert _head(told) == _head(expected), verb
     status = clean.api.status(job)
-    assert (status["state"], status["limits"].get("memory.max")) == ("running", "max")
+    assert (status["state"], status["limits"].get("memory.max")) == ("running", None)
 
 
 def _head(answer: Answer) -> bytes:
@@ -75,14 +74,15 @@ def test_an_ended_one_too(clean: Served) -> None:
 
 
 def test_a_list_has_ones_own(clean: Served, job: str) -> None:
-    own = clean.shell("sleep 1000", uid=BERT, name="annas")  # a name is nobody's alone
+    # A name is nobody's alone.
+    own = clean.shell("sleep 1000", uid=BERT, name="annas", after="1h")
 
     def listed(uid: int, query: str = "") -> list[str]:
         said = clean.ask("GET", f"/jobs{query}", uid=uid).said
         return [line["id"] for line in said["jobs"]]
 
     assert (listed(ANNA), listed(BERT), listed(0)) == ([job], [own], [own, job])
-    assert listed(BERT, "?name=annas") == listed(BERT, "?state=running") == [own]
+    assert listed(BERT, "?name=annas") == listed(BERT, "?state=queued") == [own]
     # A cursor is a number of all jobs: with another's it still shows one's own alone.
     assert set(listed(BERT, "?after=1000000")) <= {own}
     assert clean.ask("GET", "/jobs/annas", uid=BERT).said["id"] == own
@@ -141,7 +141,7 @@ def test_the_daemon_is_roots(clean: Served) -> None:
 
 
 def test_a_job_is_its_owner_without_privileges(clean: Served) -> None:
-    script = "id -u; id -g; id -G; grep -E '^(Cap|NoNewPrivs|Seccomp:|Groups)' /proc/self/status"
+    script = "id -u; id -g; id -G; grep -E '^(Cap|NoNewPrivs)' /proc/self/status"
     answer = clean.ask(
         "POST", "/jobs/run", {"argv": ["sh", "-c", script], "cwd": "/"}, uid=ANNA, groups=[47200]
     )
@@ -151,7 +151,7 @@ def test_a_job_is_its_owner_without_privileges(clean: Served) -> None:
     assert (uid, gid, set(groups.split())) == (f"{ANNA}", f"{ANNA}", {f"{ANNA}", "47200"})
     told = dict(line.split(":\t") for line in rest)
     assert {told[name].strip("0") for name in told if name.startswith("Cap")} == {""}
-    assert (told["NoNewPrivs"], told["Seccomp"]) == ("1", "2")
+    assert told["NoNewPrivs"] == "1"
 
 
 REFUSED: dict[str, Any] = {
@@ -231,20 +231,16 @@ def test_state_is_unreadable_to_others(clean: Served, job: str) -> None:
 @pytest.mark.parametrize("uid", [0, ANNA])
 def test_no_job_reaches_a_socket_of_the_daemon(clean: Served, job: str, uid: int) -> None:
     targets = [clean.socket, clean.state / "run" / "control" / job]
+    # In Perl, which every Debian has where every user may execute it.
     code = (
-        "import socket, sys\n"
-        "for path in sys.argv[1:]:\n"
-        "    for kind in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET):\n"
-        "        try:\n"
-        "            socket.socket(socket.AF_UNIX, kind).connect(path)\n"
-        "            print('reached', path)\n"
-        "        except OSError as error:\n"
-        "            print(type(error).__name__)\n"
+        "use Socket; for my $path (@ARGV) { for my $kind (SOCK_STREAM, SOCK_SEQPACKET) {"
+        " socket(my $socket, PF_UNIX, $kind, 0) or die;"
+        ' print connect($socket, pack_sockaddr_un($path)) ? "reached $path" : "$!", "\\n"; } }'
     )
     paths = [str(path) for path in targets]
     # Also by the way of other names for the same directory.
     paths += [f"/var{path}" for path in paths] + [f"/proc/self/root{path}" for path in paths]
-    argv = [sys.executable, "-IS", "-c", code, *paths]
+    argv = ["perl", "-e", code, *paths]
     for options in ({}, {"rw": ["/"]}, {"ro": ["/run"]}, {"rw": ["/run", str(clean.state)]}):
         answer = clean.ask("POST", "/jobs/run", {"argv": argv, "cwd": "/", **options}, uid=uid)
         if answer.status != 201:
