@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "output.h"
+#include "index.h"
 #include "sys.h"
 
 #include <errno.h>
@@ -14,20 +15,11 @@
 
 enum { CHUNK = 256 * 1024, STACK_SIZE = 16 * 1024 };
 
-/* An entry of the index is larger than a byte of output. So a stream gets one a millisecond on
- * average; what one saved in a quiet time lets it write the next ones at once, each in its place
- * between those of the other stream. */
-enum { ENTRY_NS = 1000000, SAVED_NS = 64 * ENTRY_NS };
-
 struct stream {
-	uint32_t id; /* INDEX_STDOUT, INDEX_STDERR */
 	int source;  /* read end of the job's pipe; -1: the reader has gone, the job gets SIGPIPE */
 	int sink;    /* the reader's descriptor or the spool's file; -1: nobody wants it */
 	uint64_t bytes, lost;
-	uint64_t indexed;    /* bytes that the index tells of, or need not */
-	uint64_t pending_ns; /* CLOCK_REALTIME when the first of the others was written */
-	uint64_t paid_ns;    /* CLOCK_MONOTONIC up to which entries are used up */
-	bool stuck;   /* the index takes no more; tried again with the next bytes */
+	struct indexed index; /* of a kept job */
 	bool started;
 	bool splices; /* the sink has not refused splice(2) so far */
 	pthread_t thread;
@@ -39,9 +31,7 @@ static char buffers[2][CHUNK];
 
 static struct {
 	struct stream streams[2];
-	int index;  /* output.index of a kept job, else -1 */
-	off_t index_size;
-	pthread_mutex_t index_lock;
+	bool kept;     /* in the spool; otherwise a reader has it */
 	int last_call; /* eventfd, readable once no writer is left; both threads poll it */
 	int event;
 	enum when_full when_full;
@@ -51,7 +41,7 @@ static struct {
 	_Atomic int error; /* errno of the first sink that failed, the reader's going included */
 	atomic_bool over;
 	atomic_bool given_up; /* what has not been taken yet is lost */
-} output = {.index = -1, .index_lock = PTHREAD_MUTEX_INITIALIZER, .last_call = -1};
+} output = {.last_call = -1};
 
 bool output_is_kept(const struct plan_head *head)
 {
@@ -77,12 +67,14 @@ int output_open(const struct plan_head *head, int ends[2])
 {
 	int pipes[2];
 	bool kept = output_is_kept(head);
+	int index = kept ? open_kept("output.index") : -1;
+	output.kept = kept;
 	output.cap = head->output_max;
 	output.when_full = (enum when_full)head->when_full;
 	output.last_call = eventfd(0, EFD_CLOEXEC);
-	output.index = kept ? open_kept("output.index") : -1;
-	if (output.last_call < 0 || (kept && output.index < 0))
+	if (output.last_call < 0 || (kept && index < 0))
 		return -1;
+	index_begin(index);
 	for (int i = 0; i < 2; i++) {
 		struct stream *stream = &output.streams[i];
 		enum slot slot = i == 0 ? SLOT_STDOUT : SLOT_STDERR;
@@ -93,7 +85,7 @@ int output_open(const struct plan_head *head, int ends[2])
 		}
 		if (pipe2(pipes, O_CLOEXEC) != 0)
 			return -1;
-		stream->id = i == 0 ? INDEX_STDOUT : INDEX_STDERR;
+		stream->index.stream = i == 0 ? INDEX_STDOUT : INDEX_STDERR;
 		stream->buffer = buffers[i];
 		stream->source = pipes[0];
 		/* A third more bytes a second than with 64 KiB; who fills it is charged for it. */
@@ -166,67 +158,11 @@ static int write_all(int fd, const char *bytes, size_t length, uint64_t *deliver
 	return 0;
 }
 
+/* With errno, or 0 when it did not. */
 static void failed(int error)
 {
 	int none = 0;
 	(void)atomic_compare_exchange_strong(&output.error, &none, error);
-}
-
-static uint64_t now_ns(clockid_t clock)
-{
-	struct timespec now;
-	(void)clock_gettime(clock, &now);
-	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
-}
-
-/* Whole or not at all: after a part of one no reader would find the others. One at a time, since
- * only then can a part be taken back. */
-static int append_entry(const struct index_entry *entry)
-{
-	int error = 0;
-	(void)pthread_mutex_lock(&output.index_lock);
-	ssize_t wrote = write(output.index, entry, sizeof *entry);
-	if (wrote == (ssize_t)sizeof *entry) {
-		output.index_size += wrote;
-	} else {
-		error = wrote < 0 ? errno : ENOSPC;
-		(void)!ftruncate(output.index, output.index_size);
-	}
-	(void)pthread_mutex_unlock(&output.index_lock);
-	return error;
-}
-
-/* Bytes that wait for their entry; none in the foreground. */
-static uint64_t pending(const struct stream *stream)
-{
-	return output.index < 0 ? 0 : stream->bytes - stream->indexed;
-}
-
-/* One entry for all that waits. On a full disk it goes on waiting, for the next one to tell of. */
-static void index_pending(struct stream *stream)
-{
-	if (pending(stream) == 0)
-		return;
-	struct index_entry entry = {
-		.stream = stream->id,
-		.length = (uint32_t)pending(stream),
-		.offset = stream->indexed,
-		.realtime_ns = stream->pending_ns,
-	};
-	int error = append_entry(&entry);
-	stream->stuck = error != 0;
-	if (stream->stuck)
-		failed(error);
-	else
-		stream->indexed = stream->bytes;
-	uint64_t now = now_ns(CLOCK_MONOTONIC);
-	stream->paid_ns = (stream->paid_ns > now ? stream->paid_ns : now) + ENTRY_NS;
-}
-
-static void index_if_due(struct stream *stream)
-{
-	if (stream->paid_ns <= now_ns(CLOCK_MONOTONIC) + SAVED_NS || pending(stream) > UINT32_MAX / 2)
-		index_pending(stream);
 }
 
 /* Move up to `length` bytes that are known to be in the pipe. -1: the sink takes no more. */
@@ -255,11 +191,8 @@ static int deliver(struct stream *stream, size_t length)
 	int result = write_all(stream->sink, stream->buffer, (size_t)got, &stream->bytes);
 	int error = errno;
 	stream->lost += (uint64_t)got - (stream->bytes - before);
-	if (output.index >= 0 && stream->bytes > before) {
-		if (stream->indexed == before)
-			stream->pending_ns = now_ns(CLOCK_REALTIME);
-		index_if_due(stream);
-	}
+	if (output.kept && stream->bytes > before)
+		failed(index_add(&stream->index, stream->bytes - before));
 	errno = error;
 	return result;
 }
@@ -269,7 +202,7 @@ static int deliver(struct stream *stream, size_t length)
 static void sink_failed(struct stream *stream, int error)
 {
 	failed(error);
-	if (output.index >= 0)
+	if (output.kept)
 		return;
 	discard(stream, available(stream));
 	(void)close(stream->source);
@@ -346,13 +279,13 @@ static void *run_stream(void *argument)
 		{.fd = output.last_call, .events = POLLIN},
 	};
 	do {
-		int count = poll(events, 2, pending(stream) > 0 && !stream->stuck ? 1 : -1);
+		int count = poll(events, 2, index_patience(&stream->index));
 		if (count < 0 && errno != EINTR)
 			break;
 		if (count == 0)
-			index_pending(stream);
+			failed(index_flush(&stream->index));
 	} while (events[1].revents == 0 && (events[0].revents == 0 || pass_on(stream, SIZE_MAX)));
-	index_pending(stream); /* what is blocked at the cap may be so for long */
+	failed(index_flush(&stream->index)); /* what is blocked at the cap may be so for long */
 
 	if (stream->source >= 0) {
 		if (available(stream) > 0) {
@@ -361,9 +294,9 @@ static void *run_stream(void *argument)
 		}
 		if (stream->source >= 0)
 			(void)close(stream->source);
-		index_pending(stream);
+		failed(index_flush(&stream->index));
 	}
-	if (output.index < 0 && stream->sink >= 0)
+	if (!output.kept && stream->sink >= 0)
 		(void)close(stream->sink); /* the reader sees its EOF */
 	atomic_fetch_sub(&output.running, 1);
 	tell_main();
@@ -427,13 +360,6 @@ bool output_over_cap(void)
 	return atomic_load(&output.over);
 }
 
-/* What is empty has nothing to lose; that it is there is synced with its directory. */
-static void sync_kept(int fd, bool written)
-{
-	if (output.index >= 0 && written && fdatasync(fd) != 0)
-		failed(errno);
-}
-
 struct output_totals output_close(void)
 {
 	struct output_totals totals = {0};
@@ -444,11 +370,13 @@ struct output_totals output_close(void)
 			(void)pthread_join(stream->thread, NULL);
 		else if (stream->started && stream->source >= 0)
 			totals.lost_bytes += available(stream);
-		sync_kept(stream->sink, stream->bytes > 0);
+		/* What is empty has nothing to lose; that it is there is synced with its directory. */
+		if (output.kept && stream->bytes > 0 && fdatasync(stream->sink) != 0)
+			failed(errno);
 		*(i == 0 ? &totals.stdout_bytes : &totals.stderr_bytes) = stream->bytes;
 		totals.lost_bytes += stream->lost;
 	}
-	sync_kept(output.index, output.index_size > 0);
+	failed(index_sync());
 	totals.error = atomic_load(&output.error);
 	return totals;
 }
