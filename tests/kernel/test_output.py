@@ -116,6 +116,7 @@ def test_of_an_ended_job_the_output_that_nobody_takes_can_be_given_up(
     with pytest.raises(subprocess.TimeoutExpired):
         running.process.wait(0.5)
     running.signal(number)
+    running.process.wait(PATIENCE)  # before anybody takes anything: what is read makes room
     ended = running.end()
     assert (ended.status, ended.cause) == (124, "timeout")
     output = ended.verdict["output"]
