@@ -60,10 +60,10 @@ int events_set_timer(enum source source, uint64_t milliseconds)
 	return timerfd_settime(descriptors[source], 0, &when, NULL);
 }
 
-void events_drain(enum source source)
+bool events_drain(enum source source)
 {
 	uint64_t count;
-	(void)!read(descriptors[source], &count, sizeof count);
+	return read(descriptors[source], &count, sizeof count) == (ssize_t)sizeof count;
 }
 
 void events_wait(void (*handle)(enum source source))

@@ -2,6 +2,7 @@
 #ifndef JOBSUP_EVENTS_H
 #define JOBSUP_EVENTS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum source {
@@ -36,8 +37,9 @@ void events_leave_open(enum source source);
  * -1 with errno. */
 int events_set_timer(enum source source, uint64_t milliseconds);
 
-/* Take what a timer or an eventfd has counted, so that it is silent until the next event. */
-void events_drain(enum source source);
+/* Take what a timer or an eventfd has counted, so that it is silent until the next event. False:
+ * nothing; a timer was set anew, or stopped, after it had gone off. */
+bool events_drain(enum source source);
 
 /* Wait until something happens, and have each thing handled. */
 void events_wait(void (*handle)(enum source source));

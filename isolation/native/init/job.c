@@ -66,8 +66,8 @@ void job_stop(enum ended_by reason, int number, uint64_t grace_ms)
 
 void job_on_grace(void)
 {
-	events_drain(ON_GRACE);
-	(void)leaf_kill();
+	if (events_drain(ON_GRACE))
+		(void)leaf_kill();
 }
 
 static void stop_wall_clock(void)
@@ -91,8 +91,8 @@ int job_start_wall_time(void)
 
 void job_on_wall(void)
 {
-	events_drain(ON_WALL);
-	if (!paused) /* else it came together with the pause, and comes again */
+	/* It may have come together with the start or a pause, and comes again then. */
+	if (events_drain(ON_WALL))
 		job_stop(ENDED_WALL_TIME, SIGTERM, job.plan.head->grace_ms);
 }
 
@@ -118,7 +118,7 @@ void job_start_cpu_time(void)
 
 void job_on_cpu(void)
 {
-	events_drain(ON_CPU);
+	(void)events_drain(ON_CPU);
 	if (!paused) /* else it uses none, and is looked at again when it goes on */
 		look_at_cpu_time();
 }

@@ -105,7 +105,7 @@ static void on_report(void)
 
 static void on_output(void)
 {
-	events_drain(ON_OUTPUT);
+	(void)events_drain(ON_OUTPUT);
 	if (output_over_cap())
 		job_kill(ENDED_OUTPUT);
 }
