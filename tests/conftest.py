@@ -6,7 +6,8 @@ skips the test, with the reason, where a need is not met. With JOBSUP_MUST_RUN=1
 every skip is a failure, whoever asked for it: a suite that quietly tests nothing is worse than a
 red one. Each need is probed at most once a session.
 
-Needs of the kernel also mark the test `kernel`, as does lying in tests/kernel or tests/crash:
+Needs of the kernel also mark the test `kernel`, as does lying in tests/kernel, tests/crash
+or tests/daemon:
 tests/run sends those to the guest where the host cannot run them. What lies in tests/systemd is
 marked `systemd`, and what lies in tests/smp `smp`: those have guests of their own.
 """
@@ -26,7 +27,7 @@ from hypothesis import settings
 
 MUST_RUN = os.environ.get("JOBSUP_MUST_RUN", "") not in {"", "0"}
 CGROUP = Path("/sys/fs/cgroup")
-KERNEL_TESTS = (Path(__file__).parent / "kernel", Path(__file__).parent / "crash")
+KERNEL_TESTS = tuple(Path(__file__).parent / name for name in ("kernel", "crash", "daemon"))
 SYSTEMD_TESTS = Path(__file__).parent / "systemd"
 SMP_TESTS = Path(__file__).parent / "smp"
 
