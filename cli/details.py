@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from jobsup.supervisor.protocol import ENDED, JobStatus
 from jobsup.supervisor.units import format_size
 
 from . import render
-from .objects import ENDED
 from .table import age, command
-
-if TYPE_CHECKING:
-    from jobsup.supervisor.protocol import JobStatus
 
 _WIDTH = 9
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-if TYPE_CHECKING:
-    from jobsup.supervisor.protocol import JobStatus
-
-ENDED = frozenset({"completed", "failed", "stopped", "lost"})
+from jobsup.supervisor.protocol import ENDED, JobStatus
 
 # Of a verdict, and of no status; null while a job has not ended.
 _OF_THE_END = ("cause", "exit_code", "signal", "status", "message", "hint", "wall_seconds", "usage",

@@ -9,16 +9,13 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import click
 
+from jobsup.supervisor.protocol import ENDED, JobSummary
+
 from . import render
 
-if TYPE_CHECKING:
-    from jobsup.supervisor.protocol import JobSummary
-
-_ENDED = frozenset({"completed", "failed", "stopped", "lost"})
 _NAME_MOST = 24
 _COMMAND_LEAST = 12
 
@@ -66,7 +63,7 @@ def _state(job: JobSummary) -> str:
 
 
 def _when(job: JobSummary, now: float) -> str:
-    if job.state in _ENDED:
+    if job.state in ENDED:
         return f"{age(job.ended_at or job.queued_at, now)} ago"
     return age(job.started_at or job.queued_at, now)
 

@@ -8,6 +8,7 @@ it does not know.
 
 from __future__ import annotations
 
+import struct
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -28,6 +29,16 @@ StateName = Literal[
     "stopped",
     "lost",
 ]
+UNFINISHED: tuple[StateName, ...] = ("queued", "starting", "running", "paused", "stopping")
+ENDED: tuple[StateName, ...] = ("completed", "failed", "stopped", "lost")
+
+# A job in the foreground: what POST /jobs/run is upgraded to (daemon/api/attach.py).
+UPGRADE = "jobsup-run"
+
+# Output in frames: before each piece the stream's number, the length, the offset in the stream, and
+# when it was written in nanoseconds of CLOCK_REALTIME.
+FRAME_HEAD = struct.Struct("<2I2Q")
+STREAMS = {"stdout": 1, "stderr": 2}
 
 # Every code that an error can have, and its HTTP status. Codes are for programs and never change;
 # messages are for people and may.
@@ -113,7 +124,7 @@ class JobStatus(Struct, frozen=True):
     started_at: str | None
     ended_at: str | None
     due_at: str | None  # when a queued job may start at the earliest; None: now
-    reason: str | None  # why it is where it is: "waits for a free place", "paused by request"
+    reason: str | None  # why it is where it is: "waits for a free place", "paused on request"
     request: dict[str, Any]  # as it was asked, every default left out
     limits: dict[str, str]  # as read back from the leaf
     current: dict[str, int | None] | None  # of a live job: memory, cpu_usec, pids

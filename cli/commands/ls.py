@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING
 
 import click
 
+from jobsup.supervisor.protocol import ENDED, UNFINISHED, JobSummary
+
 from ..client import command, json_option, socket_option
 
 if TYPE_CHECKING:
     from jobsup.supervisor.client.blocking import Supervisor
-    from jobsup.supervisor.protocol import JobSummary
 
     from ..core import Core
 
 # In the order of a life: who asks for one after the other misses no job that moves on meanwhile.
-_UNFINISHED = ("queued", "starting", "running", "paused", "stopping")
-_ENDED = ("completed", "failed", "stopped", "lost")
+_STATES = (*UNFINISHED, *ENDED)
 
 
 @command("ls")
 @click.option("-a", "--all", "everything", is_flag=True, help="Ended jobs as well.")
 @click.option(
-    "--state", "states", multiple=True, metavar="STATE", type=click.Choice([*_UNFINISHED, *_ENDED]),
+    "--state", "states", multiple=True, metavar="STATE", type=click.Choice(_STATES),
     help="Only jobs in this state; may be given again.",
 )  # fmt: skip
 @click.option("--name", metavar="NAME", help="Only jobs of this name, ended ones as well.")
@@ -48,7 +48,7 @@ def ls(
     """
     with core.supervisor(socket) as supervisor:
         everything = everything or name is not None
-        wanted = states or (() if everything else _UNFINISHED)
+        wanted = states or (() if everything else UNFINISHED)
         found = _jobs(supervisor, wanted, name)
         if quiet:
             for job in found:
@@ -67,7 +67,7 @@ def _jobs(
     if len(states) < 2:
         return supervisor.jobs(state=states[0] if states else None, name=name)
     found: dict[str, JobSummary] = {}
-    for state in sorted(states, key=[*_UNFINISHED, *_ENDED].index):
+    for state in sorted(states, key=_STATES.index):
         # One that has moved on is found again, and is then what it is now.
         found.update((job.id, job) for job in supervisor.jobs(state=state, name=name))
     return sorted(found.values(), key=lambda job: job.queued_at, reverse=True)

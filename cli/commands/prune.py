@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from jobsup.supervisor.protocol import ENDED
+
 from ..client import command, json_option, socket_option
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 @click.option(
     "--state",
     metavar="STATE",
-    type=click.Choice(["completed", "failed", "stopped", "lost"]),
+    type=click.Choice(ENDED),
     help="Only completed, failed, stopped or lost ones.",
 )
 @json_option

@@ -32,7 +32,7 @@ import msgspec
 from ..conversation import Alarm, Party
 from ..errors import JobsupError, NoSuchJob, WrongState
 from ..foreground import caught_signals
-from ..protocol import ErrorBody, JobStatus, Started
+from ..protocol import UPGRADE, ErrorBody, JobStatus, Started
 from ..wiring import Wiring, is_open
 from . import follow
 from .asked import submission, verdict_at_end
@@ -55,7 +55,6 @@ from .flow import (
 if TYPE_CHECKING:
     from ..verdict import Verdict
 
-_UPGRADE = "jobsup-run"
 # What ends a program that says nothing about it. They end the job also where no daemon answers.
 _ENDING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
 
@@ -146,7 +145,7 @@ class _Handing:
 
     @staticmethod
     def _asking(response: Response, call: Call[Started]) -> Flow[bytes]:
-        yield from response.send(call, ("connection", "upgrade"), ("upgrade", _UPGRADE))
+        yield from response.send(call, ("connection", "upgrade"), ("upgrade", UPGRADE))
         yield from response.head()
         if response.status != 101:
             raise refusal(response.status, (yield from response.rest()))

@@ -8,13 +8,12 @@ when the answer's last chunk has come; a connection that merely ends is never ta
 
 from __future__ import annotations
 
-import struct
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
 from ..errors import NotReady
-from ..protocol import JobStatus, Ping
+from ..protocol import ENDED, FRAME_HEAD, STREAMS, JobStatus, Ping
 from . import calls
 from .errors import ApiError, Disconnected, NoDaemon, StillRunning
 from .flow import Flow, Give, Pause, opened, request
@@ -24,10 +23,7 @@ T = TypeVar("T")
 PATIENCE = 60.0  # seconds without a daemon
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
-_HEADER = struct.Struct("<IIQQ")  # stream, length, offset, CLOCK_REALTIME in ns
-_STREAMS = ("stdout", "stderr")
-
-ENDED = frozenset({"completed", "failed", "stopped", "lost"})
+_STREAM_NAMES = {number: name for name, number in STREAMS.items()}
 
 
 class Frame(NamedTuple):
@@ -191,10 +187,10 @@ class Unframing:
         pending = memoryview(self._pending + data if self._pending else data)
         while pending:
             if not self._left:
-                if len(pending) < _HEADER.size:
+                if len(pending) < FRAME_HEAD.size:
                     break
                 self._begin(pending)
-                pending = pending[_HEADER.size :]
+                pending = pending[FRAME_HEAD.size :]
                 continue
             piece, pending = pending[: self._left], pending[self._left :]
             self._left -= len(piece)
@@ -202,10 +198,10 @@ class Unframing:
         self._pending = bytes(pending)
 
     def _begin(self, pending: memoryview) -> None:
-        stream, self._left, _, self._time_ns = _HEADER.unpack_from(pending)
-        if stream not in (1, 2):
+        stream, self._left, _, self._time_ns = FRAME_HEAD.unpack_from(pending)
+        if stream not in _STREAM_NAMES:
             raise ApiError(f"the daemon's answer is not understood: a frame of stream {stream}")
-        self._stream = _STREAMS[stream - 1]
+        self._stream = _STREAM_NAMES[stream]
 
 
 def events(ref: str | None = None) -> Flow[None]:

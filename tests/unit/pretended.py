@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jobsup.supervisor.daemon.api.server import Server
-from jobsup.supervisor.daemon.api.spool import ENTRY, STREAMS
+from jobsup.supervisor.daemon.api.spool import ENTRY
 from jobsup.supervisor.daemon.events import EventBus
 from jobsup.supervisor.daemon.finding import sees
 from jobsup.supervisor.daemon.launcher import Attached
@@ -29,7 +29,7 @@ from jobsup.supervisor.daemon.settings import Settings
 from jobsup.supervisor.daemon.state import ENDED, State
 from jobsup.supervisor.daemon.views import summary
 from jobsup.supervisor.errors import Ambiguous, NoSuchJob, NotReady, WrongState
-from jobsup.supervisor.protocol import JobPage, JobStatus, PruneRequest, Started
+from jobsup.supervisor.protocol import STREAMS, JobPage, JobStatus, PruneRequest, Started
 from jobsup.supervisor.request import Request
 
 T = TypeVar("T")

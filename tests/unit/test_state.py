@@ -8,7 +8,8 @@ from typing import get_args
 import pytest
 
 from jobsup.supervisor.daemon.state import ENDED, LIVE, IllegalMove, State, move
-from jobsup.supervisor.protocol import StateName
+from jobsup.supervisor.protocol import ENDED as API_ENDED
+from jobsup.supervisor.protocol import UNFINISHED, StateName
 from jobsup.supervisor.verdict import EndState
 
 # The table a second time, in another form: a row for each state, a column for what follows.
@@ -57,5 +58,5 @@ def test_an_end_is_final_and_no_job_is_live_and_ended() -> None:
 
 
 def test_the_names_are_those_of_the_api_and_of_verdicts() -> None:
-    assert {state.value for state in State} == set(get_args(StateName))
-    assert {state.value for state in ENDED} == set(get_args(EndState))
+    assert {state.value for state in State} == set(get_args(StateName)) == {*UNFINISHED, *API_ENDED}
+    assert {state.value for state in ENDED} == set(API_ENDED) == set(get_args(EndState))

@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from aiohttp.web_response import StreamResponse
 
 from ...errors import BadRequest, JobsupError
+from ...protocol import UPGRADE
 from ...request import Request
 from ..launcher import Attached
 from ..log import log
@@ -33,10 +34,9 @@ from . import answers
 from .call import Call, too_slow
 from .refusals import body_of, internal, of_system
 
-PROTOCOL = "jobsup-run"
 _SWITCHING = (
-    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: jobsup-run\r\n\r\n"
-)
+    f"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: {UPGRADE}\r\n\r\n"
+).encode()
 _EXPECTED = 4
 _INT = array.array("i").itemsize
 
@@ -57,7 +57,7 @@ class Silent(StreamResponse):
 
 def wants(call: Call) -> bool:
     """Whether the request asks for it."""
-    return call.request.headers.get("Upgrade", "").lower() == PROTOCOL
+    return call.request.headers.get("Upgrade", "").lower() == UPGRADE
 
 
 async def attached(call: Call, request: Request) -> StreamResponse:

@@ -4,8 +4,8 @@ The body is chunked, and its last chunk is sent only when all that was asked for
 tells a whole output from one whose daemon went away. To a client of HTTP/1.0, which knows no
 chunks, the end of the connection has to do.
 
-With frames=1 each burst of bytes comes after its entry of the index as it is (spool.ENTRY), its
-length and offset cut to what is sent of it.
+With frames=1 each burst of bytes comes after a head (protocol.FRAME_HEAD) that says what its entry
+of the index says, with length and offset cut to what is sent of it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from aiohttp.http import HttpVersion11
 from aiohttp.web_response import StreamResponse
 
 from ...errors import BadValue, WrongState
+from ...protocol import FRAME_HEAD, STREAMS
 from ..records import Record
 from .call import Call
 from .reading import Asked, Reader, begin
 from .refusals import Refusal
 from .seam import Output
 from .sending import PIECE, Line
-from .spool import ENTRY, STREAMS, Entry, Spool
+from .spool import Entry, Spool
 
 T = TypeVar("T")
 
@@ -169,14 +170,14 @@ class _Body:
 
     async def _chunk(self, entries: list[Entry]) -> None:
         size = sum(entry.length for entry in entries)
-        size += len(entries) * ENTRY.size if self._framed else 0
+        size += len(entries) * FRAME_HEAD.size if self._framed else 0
         if not size:
             return
         start, end = (f"{size:x}\r\n".encode(), b"\r\n") if self._chunked else (b"", b"")
         gathered = [start]
         for entry in entries:
             if self._framed:
-                gathered.append(ENTRY.pack(*entry))
+                gathered.append(FRAME_HEAD.pack(*entry))
             if entry.length > _GATHERED:
                 await self._line.send(b"".join(gathered))
                 gathered = []

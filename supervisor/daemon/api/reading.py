@@ -13,9 +13,9 @@ from __future__ import annotations
 from itertools import chain
 from typing import NamedTuple, Protocol
 
+from ...protocol import STREAMS
 from .spool import (
     INDEX,
-    STREAMS,
     Entry,
     Spool,
     blocks_backwards,

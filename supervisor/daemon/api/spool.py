@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from ...protocol import STREAMS
+
 ENTRY = struct.Struct("=2I2Q")  # struct index_entry of isolation/native/abi.h
-STREAMS = {"stdout": 1, "stderr": 2}
 INDEX = "output.index"
 _BLOCK = 64 << 10
 _ENTRIES = _BLOCK // ENTRY.size
