@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 PATIENCE = 120.0  # seconds until something that hangs has failed; no promise is measured with it
+UNFINISHED = ("queued", "starting", "running", "paused", "stopping")
 
 
 class Gone(Exception):
@@ -113,7 +114,11 @@ class Api:
 
     def wait(self, job: str) -> Any:  # noqa: ANN401 - JSON
         """Its status once it has ended."""
-        return self.call("GET", f"/jobs/{job}/wait", timeout=PATIENCE)
+        status = self.call("GET", f"/jobs/{job}/wait", timeout=PATIENCE / 2)
+        if status["state"] in UNFINISHED:
+            lines = [(line["id"], line["name"], line["state"]) for line in self.unfinished()]
+            raise AssertionError(f"{job} is {status}; of all there are {lines}")
+        return status
 
     def ask(self, job: str, verb: str) -> None:
         """stop, kill, pause or resume."""
@@ -134,8 +139,7 @@ class Api:
 
     def unfinished(self) -> list[Any]:
         """Those that have not ended."""
-        states = ("queued", "starting", "running", "paused", "stopping")
-        return [line for state in states for line in self.all(state)]
+        return [line for state in UNFINISHED for line in self.all(state)]
 
     def pieces(
         self,

@@ -104,7 +104,7 @@ class Station:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         if kind is not None and self.log.exists():
-            print(self.log.read_text()[-4000:], file=sys.stderr)
+            print(self.log.read_text()[-4000:], *_processes().items(), sep="\n", file=sys.stderr)
         self.end_all()
         self._notices.close()
 
