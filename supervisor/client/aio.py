@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
@@ -36,8 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CHUNK = 1 << 16
-_IDLE_SECONDS = 5.0  # as in the blocking client
-_IDLE_MOST = 8
+_IDLE_MOST = 8  # connections that are kept
 
 _Pipe = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -58,7 +56,7 @@ class Supervisor:
     def __init__(self, socket: str, *, wait: float = 0) -> None:
         self.socket = socket
         self._wait = wait
-        self._idle: deque[tuple[_Pipe, float]] = deque()
+        self._idle: deque[_Pipe] = deque()
 
     async def __aenter__(self) -> Self:
         await self.ping(wait=self._wait)
@@ -70,7 +68,7 @@ class Supervisor:
     async def close(self) -> None:
         """Close the connections that are kept; jobs go on."""
         while self._idle:
-            _, writer = self._idle.popleft()[0]
+            _, writer = self._idle.popleft()
             writer.close()
 
     # ---- jobs
@@ -134,16 +132,15 @@ class Supervisor:
     def borrow(self) -> _Pipe | None:
         """A kept connection that the daemon has not closed."""
         while self._idle:
-            (reader, writer), since = self._idle.pop()
-            closed = reader.at_eof() or writer.is_closing()
-            if time.monotonic() - since < _IDLE_SECONDS and not closed:
+            reader, writer = self._idle.pop()
+            if not (reader.at_eof() or writer.is_closing()):
                 return reader, writer
             writer.close()
         return None
 
     def give_back(self, pipe: _Pipe) -> None:
         if len(self._idle) < _IDLE_MOST:
-            self._idle.append((pipe, time.monotonic()))
+            self._idle.append(pipe)
         else:
             pipe[1].close()
 

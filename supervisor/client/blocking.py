@@ -50,9 +50,7 @@ T = TypeVar("T")
 Stream = Literal["stdout", "stderr"]
 
 _CHUNK = 1 << 16
-# A kept connection is not used after so many seconds: the daemon closes those that are silent.
-_IDLE_SECONDS = 5.0
-_IDLE_MOST = 8
+_IDLE_MOST = 8  # connections that are kept
 
 
 def connect(socket: str | os.PathLike[str] | None = None, *, wait: float = 0) -> Supervisor:
@@ -85,7 +83,7 @@ class Supervisor:
         """
         self.socket = socket
         self.deadline = deadline
-        self._idle: deque[tuple[sockets.socket, float]] = deque()
+        self._idle: deque[sockets.socket] = deque()
 
     def __enter__(self) -> Self:
         return self
@@ -96,7 +94,7 @@ class Supervisor:
     def close(self) -> None:
         """Close the connections that are kept; jobs go on. The object may be used again."""
         while self._idle:
-            self._idle.popleft()[0].close()
+            self._idle.popleft().close()
 
     # ---- jobs
 
@@ -191,17 +189,17 @@ class Supervisor:
         """A kept connection that the daemon has neither closed nor written to."""
         while self._idle:
             try:
-                kept, since = self._idle.pop()
+                kept = self._idle.pop()
             except IndexError:  # another thread was faster
                 return None
-            if time.monotonic() - since < _IDLE_SECONDS and not is_readable(kept):
+            if not is_readable(kept):
                 return kept
             kept.close()
         return None
 
     def give_back(self, connection: sockets.socket) -> None:
         if len(self._idle) < _IDLE_MOST:
-            self._idle.append((connection, time.monotonic()))
+            self._idle.append(connection)
         else:
             connection.close()
 
