@@ -33,8 +33,6 @@ def changed_request(job: LiveJob, options: dict[str, Any], paths: Paths) -> tupl
         BadValue: an option that is none, cannot be changed, contradicts another, or would only
             seem to be taken back.
     """
-    if not options:
-        raise BadValue("options", options, "change nothing", "one of mem, cpus, pids …")
     given = from_plain(options)
     for option, value in given.items():
         if option not in CHANGEABLE:

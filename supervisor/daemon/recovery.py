@@ -129,9 +129,7 @@ async def _unrecorded(dispatch: Dispatcher, known: set[str]) -> list[Record]:
     found = []
     for job_id in sorted(ids):  # ids sort by time
         if await dispatch.store.get(job_id) is not None:
-            dispatch.launcher.forget_control(
-                job_id
-            )  # it has ended, and that was durable before this
+            dispatch.launcher.forget_control(job_id)  # how it ended is durable
             continue
         record = await dispatch.in_thread(partial(dispatch.launcher.kept, job_id))
         if record is None:
