@@ -20,9 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jobsup.isolation import open_hierarchy
+from jobsup.isolation import open_hierarchy, sweep
 from tests.crash.api import PATIENCE, Api
-from tests.kernel.jobs import leaves, wait_no_inits
+from tests.kernel.jobs import wait_no_inits
 
 JOBSUP = [sys.executable, "-I", "-m", "jobsup"]
 HEADERS_THAT_DIFFER = re.compile(rb"\r\nDate: [^\r]*")
@@ -108,8 +108,7 @@ class Served:
         place = open_hierarchy()
         Path(place.inits, "cgroup.kill").write_text("1")
         wait_no_inits()
-        for leaf in leaves():
-            Path(place.leaf(leaf)).rmdir()
+        sweep(place)
         self._notices.close()
 
     @property
