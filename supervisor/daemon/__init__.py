@@ -11,7 +11,8 @@ engine                 what the API asks for, whatever it is
     job                one unfinished job and its init
   recovery, retention  jobs of the daemon before; those that ended long ago
   events               what happens, to those who want to know
-store, schema, records, state      what is kept of a job (SQLite), and what may follow what
+records, state                     what is known of a job, and what may follow what
+store, rows, schema                where that is kept (SQLite)
 settings, paths, lock, peer        what it was told; where its files are; who has them; who asks
 log, notify, light                 its lines, the service manager, its memory
 

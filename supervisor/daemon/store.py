@@ -13,11 +13,9 @@ caller may go on changing the record at once.
 from __future__ import annotations
 
 import asyncio
-import json
 import queue
 import sqlite3
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -27,6 +25,7 @@ from jobsup.isolation import reached
 
 from ..errors import StorageFull, StoreCorrupt
 from .records import AttemptRow, Record, Transition
+from .rows import SELECT, TRANSITION, UPSERT, as_json, from_json, record_of, row_of, transition_of
 from .schema import open_database
 from .state import ENDED, State
 
@@ -36,20 +35,6 @@ Work = Callable[[sqlite3.Connection], Any]
 # So that nobody waits long for others' work: a transaction of this many takes some milliseconds.
 _BATCH = 500
 
-# The columns that are fields of a record as they are, and those that are JSON of one.
-_PLAIN = (
-    "seq id uid gid user name attempt queued_ns started_ns ended_ns due_ns reason boot_id attached "
-    "output_bytes"
-).split()
-_AS_JSON = "groups request argv limits verdict".split()
-_COLUMNS = [*_PLAIN, *_AS_JSON, "state", "stop_signal", "stop_grace_ms"]
-_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM jobs"  # noqa: S608 - our own names
-_UPSERT = (
-    f"INSERT INTO jobs ({', '.join(_COLUMNS)}) "  # noqa: S608
-    f"VALUES ({', '.join(':' + name for name in _COLUMNS)}) ON CONFLICT (id) DO UPDATE SET "
-    + ", ".join(f"{name}=excluded.{name}" for name in _COLUMNS if name not in ("seq", "id"))
-)
-_TRANSITION = "INSERT INTO transitions VALUES (?, ?, ?, ?, ?, ?, ?)"
 _ENDED = ", ".join(f"'{state.value}'" for state in State if state in ENDED)
 _UNFINISHED = ", ".join(f"'{state.value}'" for state in State if state not in ENDED)
 
@@ -118,13 +103,13 @@ class Store:
             self._seq += 1
             record.seq = self._seq
         self._kept.note(record)
-        row = _row(record)
-        moved = _transition(record) if event else None
+        row = row_of(record)
+        moved = transition_of(record) if event else None
 
         def work(connection: sqlite3.Connection) -> None:
-            connection.execute(_UPSERT, row)
+            connection.execute(UPSERT, row)
             if moved is not None:
-                connection.execute(_TRANSITION, moved)
+                connection.execute(TRANSITION, moved)
 
         return self._submit(work)
 
@@ -138,7 +123,7 @@ class Store:
         limits: dict[str, str],
     ) -> asyncio.Future[None]:
         """Keep what became of one run of a job."""
-        row = (job, attempt, started_ns, ended_ns, _json(verdict), _json(limits))
+        row = (job, attempt, started_ns, ended_ns, as_json(verdict), as_json(limits))
         return self._execute("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def delete(self, jobs: Iterable[str]) -> asyncio.Future[None]:
@@ -246,7 +231,7 @@ class Store:
         )
         rows = await self._query(query, {"job": job})
         return [
-            AttemptRow(number, started, ended, _loads(verdict), _loads(limits))
+            AttemptRow(number, started, ended, from_json(verdict), from_json(limits))
             for number, started, ended, verdict, limits in rows
         ]
 
@@ -280,8 +265,8 @@ class Store:
         return await self._submit(lambda connection: connection.execute(query, values).fetchall())
 
     async def _select(self, where: str, values: Mapping[str, object] | None = None) -> list[Record]:
-        rows = await self._query(f"{_SELECT} {where}", values or {})
-        return [_record(row) for row in rows]
+        rows = await self._query(f"{SELECT} {where}", values or {})
+        return [record_of(row) for row in rows]
 
     # ---- in the thread
 
@@ -391,41 +376,3 @@ class _Kept:
 def _last_seq(connection: sqlite3.Connection) -> int:
     row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'").fetchone()
     return int(row[0]) if row else 0
-
-
-# ---- records and rows
-
-
-def _row(record: Record) -> dict[str, Any]:
-    row: dict[str, Any] = {name: getattr(record, name) for name in _PLAIN}
-    row |= {name: _json(getattr(record, name)) for name in _AS_JSON}
-    row["state"] = record.state.value
-    row["stop_signal"], row["stop_grace_ms"] = record.stop or (None, None)
-    return row
-
-
-def _record(row: tuple[Any, ...]) -> Record:
-    kept = dict(zip(_COLUMNS, row, strict=True))
-    fields = {name: kept[name] for name in _PLAIN}
-    fields |= {name: _loads(kept[name]) for name in _AS_JSON}
-    fields["groups"] = tuple(fields["groups"])
-    fields["attached"] = bool(fields["attached"])
-    asked = kept["stop_signal"] is not None
-    stop = (kept["stop_signal"], kept["stop_grace_ms"]) if asked else None
-    return Record(**fields, state=State(kept["state"]), stop=stop)
-
-
-def _transition(record: Record) -> tuple[object, ...]:
-    verdict = record.verdict if record.state in ENDED else None
-    cause, status = (verdict.get("cause"), verdict.get("status")) if verdict else (None, None)
-    state, reason = record.state.value, record.reason
-    return (record.id, record.attempt, state, time.time_ns(), reason, cause, status)
-
-
-def _json(value: object) -> str | None:
-    # ASCII: a lone surrogate, which a name of bytes becomes in Python, survives as an escape.
-    return None if value is None else json.dumps(value, separators=(",", ":"))
-
-
-def _loads(text: str | None) -> Any:  # noqa: ANN401 - as it was
-    return None if text is None else json.loads(text)

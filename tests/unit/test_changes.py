@@ -103,7 +103,6 @@ def test_every_option_that_can_be_changed_is_one() -> None:
 
 
 def test_nonsense_is_refused_by_name() -> None:
-    refused("options", live())
     refused("request", live(), **{"\u202emem": 1})
     refused("mem", live(), mem="much")
     refused("mem", live(), mem=True)
