@@ -119,7 +119,7 @@ def _signaled(case: Case) -> Sentences:
     core = " and dumped core" if os.WCOREDUMP(status) else ""
     message = f"{case.command} was ended by {name}{core}"
     if name == "SIGKILL" and case.events["oom_kill"] == 0:
-        message += ", sent neither by jobsup nor for want of memory"
+        message += ", which the kernel did not send for want of memory"
     return message, None
 
 
@@ -178,7 +178,11 @@ def _output(case: Case) -> Sentences:
 
 
 def _stopped(case: Case) -> Sentences:
-    return f"{case.command} was stopped on request", None
+    message = f"{case.command} was stopped on request"
+    status = case.record.wait_status if case.record else None
+    if status is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+        message += "; it did not end by itself and was killed"
+    return message, None
 
 
 def _killed(case: Case) -> Sentences:

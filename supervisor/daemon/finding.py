@@ -36,8 +36,8 @@ class Finder:
         self._live = live
 
     async def find(self, ref: str, peer: Peer) -> Record:
-        """The job of this id; else the one whose id begins so; else the one of this name, an
-        unfinished one before ended ones, and of ended ones the newest.
+        """The job of this id; else the one of this name, an unfinished one before ended ones, and
+        of ended ones the newest; else the one whose id begins so.
 
         Raises:
             NoSuchJob, Ambiguous
@@ -49,13 +49,15 @@ class Finder:
         found = [self._present(record) for record in await self._store.matching(ref, uid)]
         if not found:
             raise NoSuchJob(f"there is no job {show(ref.encode(errors='replace')[:100])}")
-        # As the store looks: an id that begins so comes before a name.
-        named = not (len(ref) >= 3 and found[0].id.startswith(ref))
+        named = found[0].name == ref
         unfinished = [record for record in found if record.id in self._live]
         if len(found) == 1 or (named and len(unfinished) <= 1):
             return found[0]
-        ids = ", ".join(record.id for record in (unfinished if named else found))
-        raise Ambiguous(f"{ref} may be one of several jobs: {ids} …", hint="give more of the id")
+        several = unfinished if named else found
+        ids = ", ".join(record.id for record in several) + (" …" if len(several) == 3 else "")
+        if named:
+            raise Ambiguous(f"{ref} is the name of several jobs: {ids}", hint="name one by its id")
+        raise Ambiguous(f"{ref} may be one of several jobs: {ids}", hint="give more of the id")
 
     def _present(self, record: Record) -> Record:
         live = self._live.get(record.id)

@@ -175,8 +175,8 @@ class Store:
     async def matching(self, ref: str, uid: int | None = None) -> list[Record]:
         """The jobs that `ref` may mean, three at most, of this owner or of all.
 
-        The one whose id it is; else those whose id begins so (from three characters on), newest
-        first; else those of this name, unfinished ones first, then the newest first.
+        The one whose id it is; else those of this name, unfinished ones first, then the newest
+        first; else those whose id begins so (from three characters on), newest first.
         """
         if not ref.isascii():  # as no id and no name is
             return []
@@ -184,11 +184,13 @@ class Store:
         owned = "(:uid IS NULL OR uid = :uid)"
         if found := await self._select(f"WHERE id = :ref AND {owned}", asked):
             return found
-        begins = f"WHERE id > :ref AND id < :past AND {owned} ORDER BY seq DESC LIMIT 3"
-        if len(ref) >= 3 and (found := await self._select(begins, asked)):
-            return found
         order = f"ORDER BY state IN ({_ENDED}), seq DESC LIMIT 3"
-        return await self._select(f"WHERE name = :ref AND {owned} {order}", asked)
+        if found := await self._select(f"WHERE name = :ref AND {owned} {order}", asked):
+            return found
+        if len(ref) < 3:
+            return []
+        begins = f"WHERE id > :ref AND id < :past AND {owned} ORDER BY seq DESC LIMIT 3"
+        return await self._select(begins, asked)
 
     async def page(
         self,

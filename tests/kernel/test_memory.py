@@ -71,7 +71,7 @@ def test_a_kill_from_outside_is_not_called_a_memory_kill(jobs: Jobs) -> None:
     ended = running.end()
     assert (ended.status, ended.cause) == (137, "signaled")
     assert ended.verdict["signal"] == "SIGKILL"
-    assert b"sent neither by jobsup nor for want of memory" in ended.stderr
+    assert b"which the kernel did not send for want of memory" in ended.stderr
 
 
 def test_a_kill_by_the_job_itself_is_not_called_a_memory_kill() -> None:

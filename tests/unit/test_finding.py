@@ -85,7 +85,6 @@ def test_ids_their_beginnings_and_names(tmp_path: Path, peer: Peer, ref: str, fo
 @pytest.mark.parametrize(
     ("peer", "ref", "named"),
     [
-        (ALICE, "aaa", ["aaa111", "aaa222"]),  # ids come before a name
         (ALICE, "bbb", ["bbb111", "bbb222"]),
         (ALICE, "many", ["ccc111", "ccc222"]),
         (ROOT, "ddd", ["ddd111", "ddd222"]),
@@ -97,6 +96,15 @@ def test_several_are_named(tmp_path: Path, peer: Peer, ref: str, named: list[str
             await finder.find(ref, peer)
         told = refused.value.message
         assert [job_id for job_id, *_ in JOBS if job_id in told] == named
+
+    with_finder(tmp_path, body)
+
+
+def test_a_name_comes_before_the_beginning_of_ids(tmp_path: Path) -> None:
+    """Whoever gave it meant it, and it could not be said otherwise."""
+
+    async def body(finder: Finder) -> None:
+        assert (await finder.find("aaa", ALICE)).name == "aaa"
 
     with_finder(tmp_path, body)
 
