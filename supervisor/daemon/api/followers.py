@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
 
 from asyncinotify import Inotify, Mask, Watch
 
@@ -87,12 +86,6 @@ class Growth:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._inotify.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
     @contextmanager
     def following(self, path: Path) -> Iterator[Growing]:
