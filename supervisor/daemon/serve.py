@@ -22,7 +22,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadValue
+from ..errors import BadValue, Forbidden
 from .api.server import Server
 from .engine import Engine
 from .log import log, set_up
@@ -40,6 +40,8 @@ def serve(options: Mapping[str, Any]) -> int:
         JobsupError: it cannot begin.
     """
     settings = Settings.make(**options)
+    if os.geteuid() != 0:
+        raise Forbidden("only root can be the daemon", hint="sudo jobsup serve")
     set_up(logging.DEBUG if os.environ.get("JOBSUP_DEBUG") else logging.INFO)
     _prepare()
     asyncio.run(_serve(settings))
