@@ -70,8 +70,10 @@ def disks(paths: list[str]) -> list[str]:
 def main() -> None:
     kernel, memory, arguments, *rest = sys.argv[1:]
     root = start_virtiofsd()
-    # What costs time in an emulation and guards nothing in one.
-    quick = "mitigations=off nowatchdog tsc=reliable"
+    # What costs time in an emulation and guards nothing in one. The second processor is switched on
+    # by the guest's init: the kernel rewrites its own code while it boots, and one time in fifty
+    # another emulated processor, on a busy host, executed what was there a moment before.
+    quick = "mitigations=off nowatchdog tsc=reliable maxcpus=1"
     command = [
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
         "-machine", "q35,memory-backend=memory,usb=off,smbus=off,sata=off",
