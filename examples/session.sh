@@ -2,9 +2,12 @@
 # A daemon, and what one does with it; in a guest where the host cannot run jobs:
 #
 #     sudo vagrant/guest -- sh examples/session.sh
+#
+# The guest has a /tmp of its own: from a clone below /tmp it also needs --ro "$PWD" before the --.
 set -eu
 repo=$(dirname "$(dirname "$(readlink -f "$0")")")
 PATH=$repo/.venv/bin:$PATH
+cd / # a job's working directory is its caller's, and below /tmp a job does not see it
 
 jobsup serve &
 daemon=$!
