@@ -11,6 +11,7 @@ may have been launched. Everything here runs on the event loop; what blocks, in 
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -43,6 +44,7 @@ T = TypeVar("T")
 # one worker of the kernel's, so more at a time would only pile them up.
 _LAUNCHES = 4
 _CONCLUSIONS = 16
+_DESCRIPTORS_A_JOB = 3  # its init's pidfd and socket, and its leaf
 _KEPT_ATTEMPTS = 10
 _RETRY_SECONDS = 5.0
 _STOPPED_EARLY = "{} on request, before it was started"
@@ -57,7 +59,7 @@ class Dispatcher:
         self.store = store
         self.launcher = Launcher(paths)
         self.boot = boot_id()
-        self.admission = Admission(settings.max_running, settings.memory, settings.cpus)
+        self.admission = Admission(_places(settings), settings.memory, settings.cpus)
         self._loop = asyncio.get_running_loop()
         self._clock = WallClock(self._loop)
         self._delays: dict[str, asyncio.TimerHandle] = {}
@@ -391,3 +393,12 @@ class Dispatcher:
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, JobsupError):  # that is told to who asked
             log.error("a task failed", error=error)
+
+
+def _places(settings: Settings) -> int:
+    """How many jobs may live at once. Half of what this process may open is for them: when all
+    places are taken, there have to be connections to stop one by, and a restarted daemon must be
+    able to take all of them up."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    possible = max(1, descriptors // 2 // _DESCRIPTORS_A_JOB)
+    return possible if settings.max_running is None else min(possible, settings.max_running)

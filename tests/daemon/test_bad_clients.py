@@ -7,6 +7,7 @@ import resource
 import select
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
@@ -195,3 +196,26 @@ def few_descriptors(daemon: Served, kept: socket.socket, spare: int) -> Iterator
             yield
         finally:
             resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
+
+
+def test_jobs_leave_descriptors_to_those_who_stop_them(open_daemon: Opener) -> None:
+    """Each live job has some of the daemon's; what is beyond half of all waits for its place."""
+    daemon = open_daemon(descriptors=240)
+    jobs = [daemon.submit(["sleep", "1000"]) for _ in range(80)]
+    while len(daemon.api.all("starting")):
+        pass
+    states = Counter(line["state"] for line in daemon.api.all())
+    print(f"\n240 descriptors: {dict(states)}, {daemon.descriptors()} are open")
+    assert states == {"running": 40, "queued": 40}
+    daemon.kill()
+    daemon.start()
+    assert Counter(line["state"] for line in daemon.api.all()) == states
+    with ExitStack() as stack:
+        for _ in range(50):
+            ask(stack.enter_context(daemon.connect()), "GET", "/ping")
+        for job in jobs[:40]:
+            daemon.api.stop(job)
+        for job in jobs[:40]:
+            assert daemon.api.wait(job)["state"] == "stopped"
+    while len(daemon.api.all("running")) < 40:
+        pass
