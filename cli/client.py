@@ -15,10 +15,11 @@ from click.shell_completion import CompletionItem
 
 from jobsup.supervisor.errors import BadValue, JobsupError
 
-from . import render
+from . import render, words
 
 if TYPE_CHECKING:
     from jobsup.supervisor.client.blocking import Job, Supervisor
+    from jobsup.supervisor.protocol import JobSummary
 
     from .core import Core
 
@@ -28,15 +29,19 @@ _COMPLETED_MOST = 200
 
 
 _JOBS: dict[str, Any] = {"nargs": -1, "required": True, "metavar": "JOB..."}
-_SOCKET_HELP = "The daemon's socket; else JOBSUP_SOCKET, else the usual one."
+_SOCKET: dict[str, Any] = {
+    "metavar": "PATH",
+    "help": "The daemon's socket; else JOBSUP_SOCKET, else the usual one.",
+    "shell_complete": words.of_metavar("PATH"),
+}
 
 
 def socket_parameter() -> click.Option:
-    return click.Option(["--socket"], metavar="PATH", help=_SOCKET_HELP)
+    return click.Option(["--socket"], **_SOCKET)
 
 
 def socket_option(function: F) -> F:
-    return click.option("--socket", metavar="PATH", help=_SOCKET_HELP)(function)
+    return click.option("--socket", **_SOCKET)(function)
 
 
 def json_option(function: F) -> F:
@@ -44,14 +49,16 @@ def json_option(function: F) -> F:
 
 
 def jobs_parameter() -> click.Argument:
-    return click.Argument(["jobs"], shell_complete=_completions, **_JOBS)
+    """JOB... that have not ended, as `jobs`."""
+    return click.Argument(["jobs"], shell_complete=unfinished_jobs, **_JOBS)
 
 
-def job_argument(*, several: bool = False) -> Callable[[F], F]:
-    """JOB as `ref`, or JOB... as `jobs`."""
+def job_argument(*, several: bool = False, unfinished: bool = False) -> Callable[[F], F]:
+    """JOB as `ref`, or JOB... as `jobs`; a shell offers those that it may be."""
+    offered = unfinished_jobs if unfinished else all_jobs
     if several:
-        return click.argument("jobs", shell_complete=_completions, **_JOBS)
-    return click.argument("ref", metavar="JOB", shell_complete=_completions)
+        return click.argument("jobs", shell_complete=offered, **_JOBS)
+    return click.argument("ref", metavar="JOB", shell_complete=offered)
 
 
 def command(name: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:  # noqa: ANN401 - click's own
@@ -74,24 +81,42 @@ def each(supervisor: Supervisor, refs: Iterable[str], action: Callable[[Job], in
     return result
 
 
-def _completions(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Ids and names of the daemon's jobs. A shell waits for this: no daemon, no words."""
+def all_jobs(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids and names of the daemon's jobs."""
+    return _offered(ctx, (None,), incomplete)
+
+
+def unfinished_jobs(
+    ctx: click.Context, _: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Ids and names of those that have not ended."""
+    from jobsup.supervisor.protocol import UNFINISHED
+
+    return _offered(ctx, UNFINISHED, incomplete)
+
+
+def _offered(
+    ctx: click.Context, states: Iterable[str | None], incomplete: str
+) -> list[CompletionItem]:
+    """A shell waits for this: no daemon, no words."""
     core: Core | None = ctx.find_root().obj
     if core is None:
         return []
+    found: list[JobSummary] = []
     try:
         with core.supervisor(ctx.params.get("socket"), deadline=0.5) as supervisor:
-            found = list(islice(supervisor.jobs(), _COMPLETED_MOST))
+            for state in states:
+                found += islice(supervisor.jobs(state=state), _COMPLETED_MOST)
     except (JobsupError, OSError):
         return []
-    words: dict[str, str] = {}
+    said = {word for value in ctx.params.values() if isinstance(value, tuple) for word in value}
+    shown: dict[str, str] = {}
     for job in found:
-        shown = " ".join([job.state, *job.argv])
-        words[job.id] = render.shortened(render.safe(shown), 60)
+        shown[job.id] = render.shortened(render.safe(" ".join([job.state, *job.argv])), 60)
         if job.name is not None:
-            words.setdefault(job.name, words[job.id])
+            shown.setdefault(job.name, shown[job.id])
     return [
         CompletionItem(word, help=help_text)
-        for word, help_text in words.items()
-        if word.startswith(incomplete)
+        for word, help_text in shown.items()
+        if word.startswith(incomplete) and word not in said
     ]

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from . import render, report
+from . import render, report, words
 
 GROUPS: dict[str, list[tuple[str, str, str]]] = {
     # group -> (flag, metavar, help)
@@ -75,6 +75,7 @@ def job_options(*only: str) -> list[click.Parameter]:
             is_flag=not metavar,
             default=None,
             help=text,
+            shell_complete=words.of_metavar(metavar),
         )
         for group, flags in GROUPS.items()
         if not only or group in only

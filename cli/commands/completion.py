@@ -25,6 +25,8 @@ def completion(ctx: click.Context, shell: str) -> None:
     made = kind(ctx.find_root().command, {}, "jobsup", "_JOBSUP_COMPLETE")
     if shell == "bash":
         # Its `source` asks the bash that is installed here for its version.
-        click.echo(made.source_template % made.source_vars())
+        script = made.source_template % made.source_vars()
+        # Where we know of no word bash's own way is better than none: variables, files.
+        click.echo(script.replace("-o nosort", "-o nosort -o bashdefault -o default"))
     else:
         click.echo(made.source())

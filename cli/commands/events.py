@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .. import render
-from ..client import command, json_option, socket_option
+from ..client import all_jobs, command, json_option, socket_option
 
 if TYPE_CHECKING:
     from jobsup.supervisor.protocol import Event
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 @command("events")
-@click.option("--job", metavar="JOB", help="Only what happens to this one.")
+@click.option(
+    "--job", metavar="JOB", shell_complete=all_jobs, help="Only what happens to this one."
+)
 @json_option
 @socket_option
 @click.pass_obj

@@ -13,7 +13,7 @@ import click
 
 from jobsup.supervisor.spec import Spec
 
-from .. import options, render
+from .. import options, render, words
 from ..client import socket_parameter
 from ..report import report
 
@@ -106,6 +106,7 @@ run = options.JobCommand(
         click.Option(
             ["--json"],
             metavar="FILE",
+            shell_complete=words.of_metavar("FILE"),
             help='Write the verdict; an old one goes first. "-" is stderr.',
         ),
         click.Option(
@@ -116,6 +117,12 @@ run = options.JobCommand(
             ["--embedded"], is_flag=True, help="Run it in this process, also where a daemon is."
         ),
         socket_parameter(),
-        click.Argument(["command"], nargs=-1, required=True, metavar="CMD [ARG]..."),
+        click.Argument(
+            ["command"],
+            nargs=-1,
+            required=True,
+            metavar="CMD [ARG]...",
+            shell_complete=words.command,
+        ),
     ],
 )

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from .. import options, render
+from .. import options, render, words
 from ..client import socket_parameter
 
 if TYPE_CHECKING:
@@ -79,7 +79,12 @@ start = options.JobCommand(
     params=[
         *(
             render.GroupedOption(
-                [flag], group="When and how often", metavar=metavar, default=None, help=text
+                [flag],
+                group="When and how often",
+                metavar=metavar,
+                default=None,
+                help=text,
+                shell_complete=words.of_metavar(metavar),
             )
             for flag, metavar, text in _WHEN
         ),
@@ -87,10 +92,17 @@ start = options.JobCommand(
         click.Option(
             ["--stdin"],
             metavar="FILE|-",
+            shell_complete=words.of_metavar("FILE|-"),
             help="What the job reads; - is ours, to its end. Nothing unless said.",
         ),
         click.Option(["--json", "as_json"], is_flag=True, help='Print {"id": …} instead.'),
         socket_parameter(),
-        click.Argument(["command"], nargs=-1, required=True, metavar="CMD [ARG]..."),
+        click.Argument(
+            ["command"],
+            nargs=-1,
+            required=True,
+            metavar="CMD [ARG]...",
+            shell_complete=words.command,
+        ),
     ],
 )

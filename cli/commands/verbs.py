@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @command("stop")
-@job_argument(several=True)
+@job_argument(several=True, unfinished=True)
 @click.option("-s", "--signal", metavar="SIGNAL", help="What it is asked by; SIGTERM unless said.")
 @click.option("--grace", metavar="TIME", help="From then to SIGKILL; its own --grace unless said.")
 @click.option("--no-wait", is_flag=True, help="Return when it is asked, not when it has ended.")
@@ -44,7 +44,7 @@ def stop(
 
 
 @command("kill")
-@job_argument(several=True)
+@job_argument(several=True, unfinished=True)
 @click.option("-s", "--signal", metavar="SIGNAL", help="Send this to the job instead.")
 @socket_option
 @click.pass_obj
@@ -70,7 +70,7 @@ def kill(core: Core, jobs: tuple[str, ...], signal: str | None, socket: str | No
 
 
 @command("pause")
-@job_argument(several=True)
+@job_argument(several=True, unfinished=True)
 @socket_option
 @click.pass_obj
 def pause(core: Core, jobs: tuple[str, ...], socket: str | None) -> int:
@@ -80,7 +80,7 @@ def pause(core: Core, jobs: tuple[str, ...], socket: str | None) -> int:
 
 
 @command("resume")
-@job_argument(several=True)
+@job_argument(several=True, unfinished=True)
 @socket_option
 @click.pass_obj
 def resume(core: Core, jobs: tuple[str, ...], socket: str | None) -> int:
