@@ -139,6 +139,45 @@ class Capture:
         return b"".join(self._parts)
 
 
+class Relay:
+    """Copies what comes from one of the job's streams to a descriptor of our own, None to drop it.
+    A sink that does not take it closes the source, so that the job gets its SIGPIPE."""
+
+    def __init__(self, source: int, sink: int | None) -> None:
+        self._source = source
+        self._sink = sink
+
+    def interests(self) -> dict[int, int]:
+        return {self._source: select.POLLIN} if self._source >= 0 else {}
+
+    def handle(self, ready: dict[int, int]) -> None:
+        if ready.get(self._source):
+            self._move()
+
+    def _move(self) -> None:
+        data = memoryview(os.read(self._source, _CHUNK))
+        if not data:
+            self.close()
+        while data and self._sink is not None:
+            try:
+                data = data[os.write(self._sink, data) :]
+            except BlockingIOError:  # somebody has made it non-blocking
+                select.select([], [self._sink], [])
+            except OSError:
+                self.close()
+                return
+
+    def finish(self) -> None:
+        """After the end of the job: what is still in the pipe."""
+        while self._source >= 0:
+            self._move()
+
+    def close(self) -> None:
+        if self._source >= 0:
+            source, self._source = self._source, -1
+            os.close(source)
+
+
 class Alarm:
     """A descriptor that is readable when a signal has come (signal.set_wakeup_fd)."""
 
@@ -156,7 +195,7 @@ class Alarm:
                     self._deliver(number)
 
 
-Party = Feed | Capture | Alarm
+Party = Feed | Capture | Relay | Alarm
 
 
 def converse(job: Job, parties: Sequence[Party]) -> None:

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 from jobsup.isolation import LaunchFailed
 
-from .conversation import Capture, Feed, Party
+from .conversation import Capture, Feed, Party, Relay
 
 
 class Wiring:
@@ -47,6 +47,16 @@ class Wiring:
         self._stack.callback(capture.close)
         self.parties.append(capture)
         return write_end, capture
+
+    def relay(self, sink: int | None) -> tuple[int, Relay]:
+        """The end that the init writes; what comes there is copied to `sink`, which stays ours, or
+        dropped."""
+        read_end, write_end = _pipe()
+        self._theirs.callback(os.close, write_end)
+        relay = Relay(read_end, sink)
+        self._stack.callback(relay.close)
+        self.parties.append(relay)
+        return write_end, relay
 
     def nowhere(self) -> int:
         """An end that takes everything: /dev/null."""

@@ -8,7 +8,8 @@
     GET /jobs/ID/wait                   ──▶
                                         ◀── status, at the end
 
-Output goes from the init to our stdout and stderr; the daemon never sees it. The lifeline is a pipe
+Output goes from the init to our stdout and stderr; the daemon never sees it. The init is root, and
+writes nothing but pipes for who is not: what they get is copied here. The lifeline is a pipe
 whose other end is ours: when we are gone, however that came, the init ends the job, daemon or not.
 A daemon that is restarted meanwhile is waited for.
 """
@@ -29,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..conversation import Alarm, Party
+from ..conversation import Alarm, Party, Relay
 from ..errors import JobsupError, NoSuchJob, WrongState
 from ..foreground import caught_signals
 from ..protocol import UPGRADE, ErrorBody, JobStatus, Started
@@ -74,18 +75,42 @@ def run_attached(
     with ExitStack() as stack:
         wakeup = stack.enter_context(caught_signals())
         wiring = Wiring(stack)
-        feed = wiring.feed(0) if stdin and own[0] else wiring.nothing()
-        out, err = (number if own[number] else wiring.nowhere() for number in (1, 2))
+        streams = _own_streams(wiring, own, stdin) if os.geteuid() == 0 else None
+        relays: list[Relay] = []
+        if streams is None:
+            streams, relays = _pipes(wiring, own, stdin)
         lifeline, ours = os.pipe()
         wiring.theirs(lifeline)
         rope = _Rope(ours)
         stack.callback(rope.cut)
-        started = _Handing(supervisor.socket, wakeup).hand(call, (feed, out, err, lifeline))
+        started = _Handing(supervisor.socket, wakeup).hand(call, (*streams, lifeline))
         wiring.close_theirs()
         passing = _Passing(Job(supervisor, started), rope)
         with _Waiting(supervisor, started.id) as waiting:
             _serve(waiting, [Alarm(wakeup, passing), *wiring.parties])
+            for relay in relays:
+                relay.finish()
             return verdict_at_end(waiting.status)
+
+
+def _own_streams(wiring: Wiring, own: Sequence[bool], stdin: bool) -> tuple[int, int, int]:
+    """What root's init reads and writes by itself."""
+    feed = wiring.feed(0) if stdin and own[0] else wiring.nothing()
+    out, err = (number if own[number] else wiring.nowhere() for number in (1, 2))
+    return feed, out, err
+
+
+def _pipes(
+    wiring: Wiring, own: Sequence[bool], stdin: bool
+) -> tuple[tuple[int, int, int], list[Relay]]:
+    """Pipes, whose other ends are ours."""
+    feed = wiring.feed(0 if stdin and own[0] else b"")
+    ends, relays = [], []
+    for number in (1, 2):
+        end, relay = wiring.relay(number if own[number] else None)
+        ends.append(end)
+        relays.append(relay)
+    return (feed, ends[0], ends[1]), relays
 
 
 class _Rope:

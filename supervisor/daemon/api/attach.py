@@ -8,7 +8,8 @@
                                            ◀──    one line: Started, or ErrorBody
                                                   closes
 
-Bytes of output then go from the init to the caller's files and pass nobody else. The client's end
+Bytes of output then go from the init to the caller's files and pass nobody else; to pipes, if the
+caller is not root. The client's end
 of the lifeline, a pipe, closes with the client, and ends the job, whether there is a daemon then
 or not. What is wrong with the request itself is answered before the 101, as to any request.
 """
@@ -20,7 +21,8 @@ import asyncio
 import os
 import socket
 import stat
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from aiohttp.web_response import StreamResponse
@@ -30,6 +32,7 @@ from ...protocol import UPGRADE
 from ...request import Request
 from ..launcher import Attached
 from ..log import log
+from ..peer import Peer
 from . import answers
 from .call import Call, too_slow
 from .refusals import body_of, internal, of_system
@@ -118,7 +121,7 @@ async def _received(call: Call, connection: socket.socket) -> Attached:
                     await readable
                 finally:
                     loop.remove_reader(connection.fileno())
-                if (streams := _receive(connection)) is not None:
+                if (streams := _receive(connection, call.peer)) is not None:
                     return streams
     except TimeoutError:
         raise too_slow(seconds) from None
@@ -129,7 +132,7 @@ def _resolve(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _receive(connection: socket.socket) -> Attached | None:
+def _receive(connection: socket.socket, peer: Peer) -> Attached | None:
     """None: nothing is there after all."""
     # Not socket.recv_fds: it forgets the flags that it is given (CPython 3.11).
     room = socket.CMSG_LEN(_EXPECTED * _INT)
@@ -146,25 +149,50 @@ def _receive(connection: socket.socket) -> Attached | None:
             raise ConnectionResetError("the client is gone")
         if flags & socket.MSG_CTRUNC or len(descriptors) != _EXPECTED:
             raise BadRequest("four descriptors are to come", hint="stdin, stdout, stderr, lifeline")
-        _check(descriptors[0], descriptors[3])
+        _check(descriptors, peer)
     except BaseException:
-        for descriptor in descriptors:
-            os.close(descriptor)
+        _close_aside(descriptors)
         raise
     stdin, stdout, stderr, lifeline = descriptors
-    if _is_null(os.fstat(stdin)):
+    if peer.is_root and _is_null(os.fstat(stdin)):
         os.close(stdin)
         return Attached(None, stdout, stderr, lifeline)
     return Attached(stdin, stdout, stderr, lifeline)
 
 
-def _check(stdin: int, lifeline: int) -> None:
-    status = os.fstat(stdin)
+def _check(descriptors: Sequence[int], peer: Peer) -> None:
+    """Refuse what root must not be made to read, write or wait for.
+
+    The init writes with root's rights, and some files judge at the write (proc(5), a socket's
+    SO_PASSCRED): who is not root hands over pipes. Nothing is asked of what is none: on a file
+    system of a user's own (FUSE), even fstat(2) may never return.
+    """
+    if not peer.is_root:
+        if not all(map(_is_pipe, descriptors)):
+            raise BadRequest("all four descriptors are to be pipes", hint="copy them yourself")
+        return
+    stdin, lifeline = os.fstat(descriptors[0]), os.fstat(descriptors[3])
     # It is the job's own descriptor 0: a directory there would lead out to the host.
-    if not (stat.S_ISFIFO(status.st_mode) or _is_null(status)):
+    if not (stat.S_ISFIFO(stdin.st_mode) or _is_null(stdin)):
         raise BadRequest("stdin is to be the reading end of a pipe, or /dev/null")
-    if not stat.S_ISFIFO(os.fstat(lifeline).st_mode):
+    if not stat.S_ISFIFO(lifeline.st_mode):
         raise BadRequest("the lifeline is to be the reading end of a pipe")
+
+
+def _is_pipe(descriptor: int) -> bool:
+    """Whether it is a pipe that no file system knows: the name of a file begins with a slash."""
+    return os.readlink(f"/proc/self/fd/{descriptor}").startswith("pipe:[")
+
+
+def _close_aside(descriptors: Sequence[int]) -> None:
+    """Close what was refused where nobody waits for it: the last close(2) of a socket that lingers,
+    or of a file on a user's own file system, may take as long as they like."""
+
+    def close() -> None:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    threading.Thread(target=close, name="close", daemon=True).start()
 
 
 def _is_null(status: os.stat_result) -> bool:
