@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .peer import Peer
 
 OUTPUT_MAX = 1 << 30  # bytes of a kept job that says nothing else
+UNLIMITED = 1 << 62
+_REQUESTS_MAX = 32 << 20  # bytes of an owner's unfinished requests: they are kept in memory
 _RETRY_SECONDS = 5.0
 
 
@@ -68,10 +70,10 @@ class Intake:
     ) -> Started:
         """Engine.submit."""
         try:
-            await self._require_bytes(peer.uid)
+            room = await self._require_bytes(peer.uid)
             # From here on without a pause: of a hundred submissions at once each is counted.
             self._require_jobs(peer.uid)
-            job = self._new_job(request, peer, attached)
+            job = self._new_job(request, peer, attached, room)
         except BaseException:
             if attached is not None:
                 attached.close()
@@ -93,10 +95,18 @@ class Intake:
                 f"you have {count} unfinished jobs, and {most} is the most",
                 hint="wait for one to end, or stop one",
             )
+        own = (job for job in self._dispatch.jobs.values() if job.record.uid == uid)
+        if uid != 0 and sum(job.weight for job in own) >= _REQUESTS_MAX:
+            raise QuotaExceeded(
+                f"the arguments and variables of your unfinished jobs take {_REQUESTS_MAX} bytes, "
+                "which is the most",
+                hint="give data through --stdin or a file, or wait for a job to end",
+            )
 
-    async def _require_bytes(self, uid: int) -> None:
+    async def _require_bytes(self, uid: int) -> int:
+        """How much output this owner may still keep."""
         if uid == 0:
-            return
+            return UNLIMITED
         most, size = self._settings.owner_bytes, self._dispatch.launcher.spool_bytes
         own = [job_id for job_id, job in self._dispatch.jobs.items() if job.record.uid == uid]
         live = await self._dispatch.in_thread(lambda: sum(map(size, own)))
@@ -106,12 +116,17 @@ class Intake:
                 f"the output of your jobs takes {used} bytes, and {most} is the most",
                 hint="jobsup prune removes ended jobs",
             )
+        return most - used
 
-    def _new_job(self, request: Request, peer: Peer, attached: Attached | None) -> LiveJob:
+    def _new_job(
+        self, request: Request, peer: Peer, attached: Attached | None, room: int
+    ) -> LiveJob:
         if not self.ready:
             raise NotReady("the supervisor takes no new jobs", hint="jobsup control ready")
-        if request.spec.output_max is None and attached is None:
-            capped = dataclasses.replace(request.spec, output_max=OUTPUT_MAX)
+        if attached is None:
+            asked = request.spec.output_max
+            cap = min(OUTPUT_MAX if asked is None else asked, room)
+            capped = dataclasses.replace(request.spec, output_max=cap)
             request = dataclasses.replace(request, spec=capped)
         job_id, now = new_id(), time.time_ns()
         caller = Caller(peer.uid, peer.gid, peer.groups, request.environment)

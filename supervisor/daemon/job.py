@@ -66,6 +66,13 @@ class Crew(Protocol):
         """A run is over: the job has ended, or is to be started again."""
 
 
+def _weight(request: Request) -> int:
+    """About as many bytes as the request keeps in memory."""
+    pairs = [*request.environment.items(), *request.spec.env]
+    variables = sum(len(name) + len(value or b"") for name, value in pairs)
+    return variables + sum(map(len, request.spec.argv))
+
+
 class LiveJob:
     """A job that has not ended. `changed` wakes who waits for another state."""
 
@@ -73,6 +80,7 @@ class LiveJob:
         self.record = record
         self.request = request
         self.pauses = 0  # restarts in a row
+        self.weight = _weight(request)
         self._crew = crew
         self._handle: Job | None = None
         self.attached: Attached | None = None  # while it is queued

@@ -15,6 +15,8 @@ from .paths import Paths
 from .records import AttemptRow, Record
 from .state import State
 
+_LIST_CHARACTERS = 1000
+
 
 class SpoolView:
     """The output of one attempt: where it is, and whether more of it will come."""
@@ -54,7 +56,7 @@ def summary(record: Record) -> JobSummary:
         name=record.name,
         state=record.state.value,
         user=record.user,
-        argv=record.argv,
+        argv=_shortened(record.argv),
         attempt=record.attempt,
         queued_at=rfc3339(record.queued_ns) or "",
         started_at=rfc3339(record.started_ns),
@@ -63,6 +65,18 @@ def summary(record: Record) -> JobSummary:
         status=verdict.get("status"),
         message=verdict.get("message"),
     )
+
+
+def _shortened(argv: list[str]) -> list[str]:
+    """As much of a command as a line of a list may show: a page has a thousand of them."""
+    shown: list[str] = []
+    left = _LIST_CHARACTERS
+    for argument in argv:
+        if len(argument) >= left:
+            return [*shown, argument[:left] + "…"]
+        shown.append(argument)
+        left -= len(argument)
+    return shown
 
 
 def status(
