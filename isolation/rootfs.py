@@ -34,7 +34,6 @@ from .steps import (
     NO_SUID,
     OF_OWNER,
     OPTIONAL,
-    OURS,
     READ_ONLY,
     BindMount,
     Block,
@@ -123,7 +122,7 @@ def _kernel_block(root: bytes, attributes: int, owner: Identity | None) -> Block
 def _grants_block(files: Files, layout: _Layout, kernel: tuple[bytes, ...]) -> Block:
     grants = sorted(layout, key=lambda grant: _depth(grant.target))
     return Block(
-        *chain.from_iterable(_grant(grant, _how(grant, layout, files)) for grant in grants),
+        *chain.from_iterable(_grant(grant, _how(grant, files)) for grant in grants),
         ReadOnly(b"/dev"),
         *map(Mask, _revealed(files, kernel)),
         Pivot(),
@@ -188,18 +187,11 @@ def _layout(files: Files, resolver: Bind | None) -> _Layout:
     return (*grants, *private, *([resolver] if resolver else []))
 
 
-def _how(grant: Bind | Scratch | _Private, layout: _Layout, files: Files) -> int:
-    """With whose rights a grant is found, and its place made when that is missing. An owner makes
-    nothing in the host's files that they could not make by themselves."""
-    if files.resolve_as is None or grant not in files.grants:
-        return CREATE
-    match _covering(os.path.dirname(grant.target), layout):
-        case Scratch():
-            return CREATE | OF_OWNER | OURS
-        # One that a user's root does not have is not mounted.
-        case _Private() if files.root == b"/" and _root_attributes(files) & READ_ONLY:
-            return CREATE | OF_OWNER | OURS
-    return CREATE | OF_OWNER
+def _how(grant: Bind | Scratch | _Private, files: Files) -> int:
+    """With whose rights a grant is found, and its place made when that is missing: an owner makes
+    nothing that they could not make by themselves."""
+    owned = files.resolve_as is not None and grant in files.grants
+    return CREATE | OF_OWNER if owned else CREATE
 
 
 def _grant(grant: Bind | Scratch | _Private, how: int) -> Iterator[Step]:
@@ -245,6 +237,9 @@ def _with_real_paths(files: Files) -> Files:
     grants: list[Bind | Scratch] = []
     for grant in files.grants:
         field = "tmpfs"
+        if files.resolve_as is not None and files.root == b"/":
+            # The init follows no link in an owner's target; those of the host it may well have.
+            grant = grant._replace(target=os.path.realpath(grant.target))
         if isinstance(grant, Bind):
             field = "rw" if grant.writable else "ro"
             grant = Bind(_real(field, grant.source), grant.target, grant.writable)

@@ -18,7 +18,7 @@ from .shim import constant
 
 READ_ONLY, NO_SUID, NO_DEV, NO_EXEC = 1, 2, 4, 8  # MOUNT_ATTR_*, mount_setattr(2)
 # How sources and targets are found: native/init/tree.c
-CREATE, NO_LINKS, OPTIONAL, OF_OWNER, OURS = 1, 2, 4, 8, 16
+CREATE, NO_LINKS, OPTIONAL, OF_OWNER = 1, 2, 4, 8
 _ATTRIBUTE_WORDS = (
     (READ_ONLY, "read-only"),
     (NO_SUID, "nosuid"),

@@ -88,6 +88,10 @@ int output_open(const struct plan_head *head, int ends[2])
 		stream->index.stream = i == 0 ? INDEX_STDOUT : INDEX_STDERR;
 		stream->buffer = buffers[i];
 		stream->source = pipes[0];
+		/* Somebody outside who has the write end (/proc/PID/fd of the same user's) may read what was
+		 * counted: nobody may wait for that. */
+		if (fcntl(pipes[0], F_SETFL, O_NONBLOCK) != 0)
+			return -1;
 		/* A third more bytes a second than with 64 KiB; who fills it is charged for it. */
 		if (kept)
 			(void)fcntl(pipes[0], F_SETPIPE_SZ, CHUNK);

@@ -27,7 +27,6 @@ enum {
 	TARGET_NO_LINKS = 2, /* /proc as a symbolic link in a user's root is refused (CVE-2023-27561) */
 	TARGET_OPTIONAL = 4, /* a root without it is fine */
 	OF_OWNER = 8,        /* source and target are found, and made, with the owner's rights */
-	TARGET_OURS = 16,    /* it is in a file system of the job's own: made with ours all the same */
 };
 
 static struct {
@@ -83,7 +82,7 @@ static int resolve_parent(const char *path, uint64_t more_rules, const char **na
 }
 
 /* Make what is missing of `path`, the last part as a file or a directory. */
-static int create_target(const char *path, int directory)
+static int create_target(const char *path, int directory, uint64_t rules)
 {
 	char part[PATH_MAX];
 	size_t length = strlen(path);
@@ -97,7 +96,7 @@ static int create_target(const char *path, int directory)
 		memcpy(part, path, i);
 		part[i] = '\0';
 		const char *name;
-		int parent = resolve_parent(part, 0, &name);
+		int parent = resolve_parent(part, rules, &name);
 		if (parent < 0)
 			return -1;
 		int last = path[i] == '\0';
@@ -120,16 +119,18 @@ static int end(uint64_t how, int result)
 	return how & OF_OWNER && owner_end() != 0 ? -1 : result;
 }
 
+/* In an owner's target no link is followed (rootfs.py has resolved those that there were): what they
+ * mount first could otherwise lead what they mount next to where we, and not they, may make files, or
+ * past what is hidden. */
 static int resolve_target(const char *path, uint64_t how, int directory)
 {
-	uint64_t rules = how & TARGET_NO_LINKS ? RESOLVE_LINKLESS : 0;
+	uint64_t rules = how & (TARGET_NO_LINKS | OF_OWNER) ? RESOLVE_LINKLESS : 0;
 	if (begin(how) != 0)
 		return -1;
 	int fd = end(how, resolve(path, O_PATH, rules));
 	if (fd >= 0 || errno != ENOENT || !(how & TARGET_CREATE))
 		return fd;
-	uint64_t makes = how & TARGET_OURS ? 0 : how;
-	if (begin(makes) != 0 || end(makes, create_target(path, directory)) != 0 || begin(how) != 0)
+	if (begin(how) != 0 || end(how, create_target(path, directory, rules)) != 0 || begin(how) != 0)
 		return -1;
 	return end(how, resolve(path, O_PATH, rules));
 }
