@@ -16,7 +16,7 @@ import click
 
 from jobsup.supervisor.errors import BadValue, JobsupError, PathRefused
 
-from . import render
+from . import meant, render
 from .core import Core
 
 OUR_ERROR = 125
@@ -53,11 +53,24 @@ _COMMANDS = {
 }
 
 
+class _NoSuchCommand(click.UsageError):
+    def __init__(self, word: str, ctx: click.Context) -> None:
+        super().__init__(f"No such command {word!r}", ctx)
+        self.word = word
+
+
 class _Commands(click.Group):
     """A group that imports a command's module when the command is used, not before."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not (ctx.resilient_parsing or args[0] in _COMMANDS or args[0].startswith("-")):
+            raise _NoSuchCommand(args[0], ctx)
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
@@ -106,7 +119,9 @@ def invoke(arguments: Sequence[str], core: Core) -> int:
     try:
         status = cli.main(list(arguments), prog_name="jobsup", standalone_mode=False, obj=core)
     except click.ClickException as error:
-        render.error(error.format_message().rstrip("."), _usage_hint(error))
+        unknown = isinstance(error, click.NoSuchOption)  # whose format_message() guesses as well
+        message = error.message if unknown else error.format_message()
+        render.error(message.rstrip("."), _usage_hint(error))
     except BadValue as error:
         render.error(error.sentence(render.flag_name), error.advice(render.flag_name))
     except PathRefused as error:
@@ -122,10 +137,14 @@ def invoke(arguments: Sequence[str], core: Core) -> int:
 
 
 def _usage_hint(error: click.ClickException) -> str | None:
-    if isinstance(error, render.NoSuchFlag) and error.hint:
-        return error.hint
     context = error.ctx if isinstance(error, click.UsageError) else None
-    return f"{context.command_path} --help" if context else None
+    hint = None
+    if isinstance(error, _NoSuchCommand):
+        hint = meant.command(error.word, _COMMANDS)
+    elif isinstance(error, click.NoSuchOption):
+        name = context.info_name if context else None
+        hint = meant.flag(name, error.option_name, error.possibilities or ())
+    return hint or (f"{context.command_path} --help" if context else None)
 
 
 def fill_streams() -> None:

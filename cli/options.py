@@ -6,7 +6,7 @@ refused in the same words here and in Python.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import click
@@ -93,54 +93,15 @@ def options_of(parameters: Mapping[str, Any], own: Collection[str] = ()) -> dict
     }
 
 
-# What other tools call it.
-_KNOWN_ELSEWHERE = {
-    "-m": "--mem",
-    "--memory": "--mem",
-    "--memory-swap": "--swap",
-    "--memory-reservation": "--mem-low",
-    "-c": "--cpu-weight",
-    "--cpu-shares": "--cpu-weight",
-    "--cpuset-cpus": "--cpuset",
-    "--pids-limit": "--pids",
-    "-v": "--rw SRC:DST or --ro SRC:DST",
-    "--volume": "--rw SRC:DST or --ro SRC:DST",
-    "--mount": "--rw SRC:DST or --ro SRC:DST",
-    "--bind": "--rw SRC:DST or --ro SRC:DST",
-    "-w": "--cwd",
-    "--workdir": "--cwd",
-    "--chdir": "--cwd",
-    "-e": "--env",
-    "-u": "--user",
-    "--network": "--net",
-    "--ulimit": "--rlimit",
-    "--cap-add": "--cap NAME",
-    "--cap-drop": "--cap -NAME",
-    "--timeout": "--time",
-    "--stop-timeout": "--grace",
-}
-_TERMINAL = frozenset({"-i", "--interactive", "-t", "--tty", "--pty"})
-
-
 class JobCommand(render.GroupedCommand):
-    """Words that are wrong: which ones may have been meant, and no old verdict left behind."""
+    """Words that are wrong leave no old verdict behind."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, list(args))
-        except click.UsageError as error:
+        except click.UsageError:
             so_far = click.Context(self, resilient_parsing=True)
             super().parse_args(so_far, list(args))
             if not so_far.params.get("dry_run"):
                 report.discard(so_far.params.get("json"))
-            if isinstance(error, click.NoSuchOption):
-                hint = _meant(error.option_name, error.possibilities)
-                raise render.NoSuchFlag(error.message, ctx, hint) from None
             raise
-
-
-def _meant(flag: str, similar: Sequence[str] | None) -> str | None:
-    if flag in _TERMINAL:
-        return "a job has no terminal yet: its streams are pipes"
-    meant = _KNOWN_ELSEWHERE.get(flag) or (similar[0] if similar else None)
-    return f"did you mean {meant}?" if meant else None

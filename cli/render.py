@@ -18,14 +18,6 @@ if TYPE_CHECKING:
 HELP_FLAGS = {"help_option_names": ["-h", "--help"]}  # a context setting of every command
 
 
-class NoSuchFlag(click.UsageError):
-    """A flag that does not exist, and which one may have been meant."""
-
-    def __init__(self, message: str, ctx: click.Context, hint: str | None) -> None:
-        super().__init__(message, ctx)
-        self.hint = hint
-
-
 def error(message: str, hint: str | None) -> None:
     """What happened and why, and on a line of its own what to do about it."""
     _tell(f"jobsup: {message}")
