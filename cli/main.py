@@ -40,7 +40,11 @@ _COMMANDS = {
     "explain": (".commands.explain", "explain", "Tell why a job ended, with the evidence."),
     "events": (".commands.events", "events", "Show what happens to jobs, as it happens."),
     "serve": (".commands.serve", "serve", "Be the daemon."),
-    "control": (".commands.control", "control", "Have the daemon take new jobs, or none."),
+    "control": (
+        ".commands.control",
+        "control",
+        "Say whether the daemon takes new jobs, or change it.",
+    ),
     "ping": (".commands.control", "ping", "Ask whether the daemon is there."),
     "doctor": (".commands.doctor", "doctor", "Say what this host lacks for running jobs."),
     "completion": (".commands.completion", "completion", "Print a shell's completion."),
@@ -127,13 +131,23 @@ def invoke(arguments: Sequence[str], core: Core) -> int:
     except PathRefused as error:
         render.error(f"{render.flag_name(error.field)}: {error.message}", error.hint)
     except JobsupError as error:
-        render.error(error.message, error.hint)
+        render.error(error.message, _for_us(error))
         return error.exit_status
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     else:
         return status if isinstance(status, int) else 0
     return OUR_ERROR
+
+
+def _for_us(error: JobsupError) -> str | None:
+    """The hint, as far as we may follow it."""
+    code = getattr(error, "code", None)
+    if os.geteuid() != 0 and code == "forbidden" and error.hint is None:
+        return "ask root"
+    if os.geteuid() != 0 and code == "not-ready" and (error.hint or "").startswith("jobsup "):
+        return f"ask root: {error.hint}"
+    return error.hint
 
 
 def _usage_hint(error: click.ClickException) -> str | None:

@@ -48,7 +48,11 @@ GROUPS: dict[str, list[tuple[str, str, str]]] = {
         ("--cap", "CHANGE...", "Capabilities: none, all, NAME or -NAME, in order."),
         ("--name", "NAME", "What people call it; several jobs may have the same."),
         ("--env", "NAME[=VALUE]...", "Set a variable, or pass on the caller's if it is set."),
-        ("--env-file", "FILE...", "Variables from a file, NAME=VALUE a line; --env wins."),
+        (
+            "--env-file",
+            "FILE...",
+            "NAME=VALUE lines, taken literally: no quotes, no $. --env wins.",
+        ),
         ("--inherit-env", "", "Pass on the caller's whole environment."),
         ("--rlimit", "NAME=SOFT[:HARD]...", "A resource limit: nofile=1024:4096."),
         ("--oom-score-adj", "N", "-1000 to 1000; 0 unless said."),

@@ -12,12 +12,12 @@ what comes is a stranger's, no path is taken to be relative to anything, and no 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple, Self
 
 from . import times, units, wire
 from .errors import BadRequest, BadValue
-from .fields import from_elsewhere, parse_environment
+from .fields import from_elsewhere, nearest, parse_environment
 from .spec import Spec
 from .times import next_time
 from .translate import is_of_the_caller
@@ -74,6 +74,7 @@ class Request:
         Raises:
             BadValue: naming the first field that cannot be.
         """
+        _check_names(options)
         request = cls(
             spec=Spec.make(argv, **options),
             environment=_environment(environment),
@@ -82,7 +83,7 @@ class Request:
             every=None if every is None else times.parse_every("every", every),
             restart=_NOT_AGAIN if restart is None else parse_restart("restart", restart),
         )
-        _check_times(request)
+        _check_times(request, {"every": every, "at": at, "after": after})
         return request
 
     @classmethod
@@ -136,8 +137,10 @@ class Request:
             options["environment"] = wire.variables_of("environment", options["environment"])
         if options.get("cwd") is None:
             options["cwd"] = b"/"
+        if "argv" not in options:
+            raise BadValue("argv", None, "is no command: argv is missing", '["ls", "-l"]')
         with from_elsewhere():
-            return cls.make(options.pop("argv", None), **options)
+            return cls.make(options.pop("argv"), **options)
 
 
 def parse_restart(field: str, value: object) -> Restart:
@@ -164,12 +167,23 @@ def _environment(given: object) -> dict[bytes, bytes]:
     return found
 
 
-def _check_times(request: Request) -> None:
-    """What says twice when a job is to run is refused."""
-    said = [name for name in ("every", "at", "after") if getattr(request, name) is not None]
+_WHEN = ("after", "at", "every", "restart")
+
+
+def _check_names(options: Mapping[str, object]) -> None:
+    """Spec.make knows the options of a job alone, and could only mean one of those."""
+    of_jobs = {each.name for each in fields(Spec)}
+    for name, value in options.items():
+        if name not in of_jobs and (meant := nearest(name, (*_WHEN, *of_jobs))):
+            raise BadValue(name, value, "is for no option of a job", meant)
+
+
+def _check_times(request: Request, given: Mapping[str, object]) -> None:
+    """What says twice when a job is to run is refused, as it was given."""
+    said = [name for name, value in given.items() if value is not None]
     if request.restart.kind != "no" and request.every is not None:
         why = "is for no job that is run again anyway, by {every}"
         raise BadValue("restart", str(request.restart), why, "give one of the two")
     if len(said) > 1:
         why = f"excludes {{{said[0]}}}"
-        raise BadValue(said[1], getattr(request, said[1]), why, "give one of the two")
+        raise BadValue(said[1], given[said[1]], why, "give one of the two")

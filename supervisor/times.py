@@ -23,6 +23,15 @@ _RFC3339 = re.compile(
     r"(Z|z|[+-][0-9]{2}:[0-9]{2})?"
 )
 _FIRST_YEAR, _LAST_YEAR = 1970, 2200  # what 63 bits of nanoseconds hold, with room
+_NICKNAMES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
 NEVER = 1 << 62  # the year 2116: after all that anybody waits for
 
 
@@ -61,6 +70,10 @@ def parse_every(field: str, value: object) -> str:
     if not isinstance(value, str) or not value.isascii() or len(value) > 128:
         raise BadValue(field, value, "is not a cron expression", remedy)
     words = value.split()
+    if words and words[0].startswith("@"):
+        instead = _NICKNAMES.get(words[0])
+        says = f'"{instead}" says it' if instead else remedy
+        raise BadValue(field, value, "is a nickname, and cron's five fields are wanted", says)
     if len(words) != 5:
         raise BadValue(field, value, f"has {len(words)} fields, and cron has five", remedy)
     cron = " ".join(words)

@@ -9,7 +9,7 @@ import click
 
 from jobsup.supervisor.protocol import ENDED, UNFINISHED, JobSummary
 
-from ..client import command, json_option, socket_option
+from ..client import command, socket_option
 
 if TYPE_CHECKING:
     from jobsup.supervisor.client.blocking import Supervisor
@@ -28,7 +28,7 @@ _STATES = (*UNFINISHED, *ENDED)
 )  # fmt: skip
 @click.option("--name", metavar="NAME", help="Only jobs of this name, ended ones as well.")
 @click.option("-q", "--quiet", is_flag=True, help="Ids alone.")
-@json_option
+@click.option("--json", "as_json", is_flag=True, help="JSON, an object a line.")
 @socket_option
 @click.pass_obj
 def ls(

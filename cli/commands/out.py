@@ -36,7 +36,9 @@ _CLOSED = 141  # as a program that SIGPIPE ends: who read our output wanted no m
     "--stream", type=click.Choice(["stdout", "stderr"]), help="Only this one, on our stdout."
 )
 @click.option("-t", "--timestamps", is_flag=True, help="Begin each line with its time, in UTC.")
-@click.option("--since", metavar="TIME", help="Only what came since: 10m (ago), or RFC 3339.")
+@click.option(
+    "--since", metavar="TIME", help="Only what came since: 10m (ago), or 2026-12-01T02:00:00Z."
+)
 @click.option("-n", "--tail", metavar="N", type=click.IntRange(0), help="Only the last N lines.")
 @click.option("--attempt", metavar="N", type=click.IntRange(1), help="Which run; the last.")
 @socket_option

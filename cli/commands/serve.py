@@ -18,15 +18,34 @@ _FLAGS = {"memory": "budget_mem", "cpus": "budget_cpus"}
 
 
 @command("serve")
-@click.option("--socket", metavar="PATH", envvar="JOBSUP_SOCKET", help="Where it is asked.")
-@click.option("--state", metavar="DIR", help="Keep everything here, not in /var/lib and /run.")
-@click.option("--max-running", metavar="N", help="So many jobs at once; the others queue.")
+@click.option(
+    "--socket",
+    metavar="PATH",
+    envvar="JOBSUP_SOCKET",
+    help="Where it is asked; /run/jobsup/jobsup.sock unless said.",
+)
+@click.option(
+    "--state",
+    metavar="DIR",
+    help="Keep everything here; in /var/lib/jobsup and /run/jobsup unless said.",
+)
+@click.option(
+    "--max-running",
+    metavar="N",
+    help="So many jobs at once, the others queue; no limit unless said.",
+)
 @click.option("--budget-mem", "memory", metavar="SIZE", help="Sum of the --mem of running jobs.")
 @click.option("--budget-cpus", "cpus", metavar="N", help="Sum of the --cpus of running jobs.")
-@click.option("--keep", metavar="TIME", help="Forget jobs so long after their end; 7d.")
-@click.option("--owner-jobs", metavar="N", help="Unfinished jobs a user may have; 1000.")
-@click.option("--owner-bytes", metavar="SIZE", help="Output that is kept for a user; 10G.")
-@click.option("--owner-followers", metavar="N", help="Readers of output a user may have; 64.")
+@click.option("--keep", metavar="TIME", help="Forget jobs so long after their end; 7d unless said.")
+@click.option(
+    "--owner-jobs", metavar="N", help="Unfinished jobs a user may have; 1000 unless said."
+)
+@click.option(
+    "--owner-bytes", metavar="SIZE", help="Output that is kept for a user; 10G unless said."
+)
+@click.option(
+    "--owner-followers", metavar="N", help="Readers of output a user may have; 64 unless said."
+)
 @click.pass_obj
 def serve(core: Core, /, **options: str | None) -> int:
     """Be the daemon that jobs are handed to; stays in the foreground until SIGTERM or SIGINT.

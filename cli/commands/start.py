@@ -45,7 +45,11 @@ def _fed(stdin: str | None) -> Iterator[str | IO[bytes] | None]:
 
 _WHEN = [
     ("--after", "TIME", "Not before so much time has gone by: 10s."),
-    ("--at", "TIME", "Not before this time of day: 2026-12-01T02:00, or RFC 3339."),
+    (
+        "--at",
+        "TIME",
+        "Not before this date and time, local unless it has a zone: 2026-12-01T02:00.",
+    ),
     ("--every", "CRON", 'Again and again, as crontab(5) says: "0 3 * * *".'),
     ("--restart", "POLICY", "no, on-failure[:N] or always; no unless said."),
 ]

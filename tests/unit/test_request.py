@@ -219,9 +219,17 @@ def test_a_strangers_text_is_not_taken_for_a_field(name: str) -> None:
 
 
 def test_no_command_is_no_request() -> None:
-    with pytest.raises(BadValue) as caught:
+    with pytest.raises(BadValue, match="argv is missing") as caught:
         Request.from_plain({"mem": "1G"})
     assert caught.value.field == "argv"
+
+
+@pytest.mark.parametrize(("name", "meant"), [("evry", "every"), ("restarts", "restart"),
+                                             ("memm", "mem"), ("xyzzy", None)])  # fmt: skip
+def test_a_name_that_is_none_leads_to_the_nearest(name: str, meant: str | None) -> None:
+    with pytest.raises(BadValue, match="is for no option of a job") as caught:
+        Request.make(["ls"], **{name: "1"})
+    assert caught.value.hint == (f"did you mean {meant}?" if meant else None)
 
 
 @given(
@@ -265,6 +273,8 @@ def test_one_says_once_when_a_job_is_to_run() -> None:
     assert "excludes at" in str(refused("after", after=1, at="2026-12-01T02:00Z"))
     assert "excludes every" in str(refused("at", at="2026-12-01T02:00Z", every="0 2 * * *"))
     assert "excludes every" in str(refused("after", after=1, every="0 2 * * *"))
+    typed = refused("after", after="2s", at="2026-12-01T02:00Z")
+    assert str(typed) == "after: '2s' excludes at"
     refused("restart", restart="always", every="0 2 * * *")
     Request.make(["ls"], restart="no", every="0 2 * * *")
     Request.make(["ls"], restart="always", after=5)

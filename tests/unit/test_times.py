@@ -173,6 +173,12 @@ def test_what_is_no_expression_is_refused(value: object) -> None:
     assert caught.value.field == "every"
 
 
+def test_a_nickname_leads_to_its_five_fields() -> None:
+    with pytest.raises(BadValue) as caught:
+        parse_every("every", "@daily")
+    assert caught.value.hint == '"0 0 * * *" says it'
+
+
 @given(st.lists(st.text("0123456789*/,-#LWlw mon", min_size=1, max_size=9), min_size=5, max_size=5))
 def test_no_text_breaks_anything(words: list[str]) -> None:
     try:
