@@ -122,7 +122,7 @@ def _kernel_block(root: bytes, attributes: int, owner: Identity | None) -> Block
 def _grants_block(files: Files, layout: _Layout, kernel: tuple[bytes, ...]) -> Block:
     grants = sorted(layout, key=lambda grant: _depth(grant.target))
     return Block(
-        *chain.from_iterable(_grant(grant, _how(grant, files)) for grant in grants),
+        *chain.from_iterable(_grant(grant, files) for grant in grants),
         ReadOnly(b"/dev"),
         *map(Mask, _revealed(files, kernel)),
         Pivot(),
@@ -194,7 +194,8 @@ def _how(grant: Bind | Scratch | _Private, files: Files) -> int:
     return CREATE | OF_OWNER if owned else CREATE
 
 
-def _grant(grant: Bind | Scratch | _Private, how: int) -> Iterator[Step]:
+def _grant(grant: Bind | Scratch | _Private, files: Files) -> Iterator[Step]:
+    how = _how(grant, files)
     match grant:
         case Bind(source, target, writable):
             yield BindMount(source, target, _SAFE | (0 if writable else READ_ONLY), how)
@@ -202,7 +203,9 @@ def _grant(grant: Bind | Scratch | _Private, how: int) -> Iterator[Step]:
             yield Mount(b"tmpfs", target, _tmpfs(size, b"1777"), how=how)
         case _Private(target, size):
             yield Detach(target)
-            mode = b"755" if target == b"/run" else b"1777"
+            # An owner makes the places of their grants with their own rights, in /run too.
+            of_root = target == b"/run" and files.resolve_as is None
+            mode = b"755" if of_root else b"1777"
             yield Mount(b"tmpfs", target, _tmpfs(size, mode), how=OPTIONAL)
 
 
