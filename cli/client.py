@@ -36,6 +36,17 @@ _SOCKET: dict[str, Any] = {
 }
 
 
+def whole(field: str, least: int) -> Callable[[str], int]:
+    """The type of an option: a whole number, refused in the words of the others."""
+
+    def number(value: str) -> int:
+        from jobsup.supervisor.units import parse_count
+
+        return parse_count(field, value, least)
+
+    return number
+
+
 def socket_parameter() -> click.Option:
     return click.Option(["--socket"], **_SOCKET)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from jobsup.supervisor.protocol import ENDED, JobStatus
-from jobsup.supervisor.units import format_size
+from jobsup.supervisor.units import format_duration, format_size
 
 from . import render
 from .table import age, command
@@ -41,11 +42,37 @@ def _facts(status: JobStatus) -> Iterator[tuple[str, str]]:
         if stamp:
             ago = f" ({age(stamp, now)} ago)" if name != "due" else ""
             yield name, f"{stamp}{ago}"
+    for name in ("time", "cpu_time", "every", "restart"):
+        if (asked := status.request.get(name)) is not None:
+            yield name.replace("_", "-"), _duration(asked)
     if status.limits:
-        yield "limits", ", ".join(f"{name} {value}" for name, value in status.limits.items())
+        yield "limits", ", ".join(_limit(*each) for each in status.limits.items())
     if status.current is not None:
         yield "now", current(status.current)
     yield "output", _output(status.output)
+
+
+def _duration(asked: object) -> str:
+    """A duration of a request's as one types it; a text is as it is."""
+    return format_duration(asked * 10**6) if isinstance(asked, int) else str(asked)
+
+
+_SIZES = {"memory.max": "mem", "memory.high": "mem-high", "memory.low": "mem-low",
+          "memory.swap.max": "swap"}  # fmt: skip
+_OTHERS = {"cpu.weight": "cpu-weight", "cpuset.cpus": "cpuset", "pids.max": "pids",
+           "io.max": "io-max", "io.weight": "io-weight"}  # fmt: skip
+
+
+def _limit(file: str, value: str) -> str:
+    """A file of the leaf in the words of the flags; what has no flag of its own as it is."""
+    if file in _SIZES:
+        return f"{_SIZES[file]} {format_size(int(value)) if value.isdecimal() else value}"
+    if file == "memory.oom.group":
+        return "oom-group" if value == "1" else "no-oom-group"
+    if file == "cpu.max" and re.fullmatch("[0-9]+ [1-9][0-9]*", value):
+        quota, period = map(int, value.split())
+        return f"cpus {quota / period:g}"
+    return f"{_OTHERS.get(file, file)} {value}"
 
 
 def _state(status: JobStatus) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..client import command, job_argument, socket_option
+from ..client import command, job_argument, socket_option, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,8 +39,10 @@ _CLOSED = 141  # as a program that SIGPIPE ends: who read our output wanted no m
 @click.option(
     "--since", metavar="TIME", help="Only what came since: 10m (ago), or 2026-12-01T02:00:00Z."
 )
-@click.option("-n", "--tail", metavar="N", type=click.IntRange(0), help="Only the last N lines.")
-@click.option("--attempt", metavar="N", type=click.IntRange(1), help="Which run; the last.")
+@click.option("-n", "--tail", metavar="N", type=whole("tail", 0), help="Only the last N lines.")
+@click.option(
+    "--attempt", metavar="N", type=whole("attempt", 1), help="Which run; the last unless said."
+)
 @socket_option
 @click.pass_obj
 def out(

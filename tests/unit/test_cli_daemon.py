@@ -256,7 +256,38 @@ def test_status_for_people(cli: Cli) -> None:
     cli.daemon.answers[STATUS] = [json_answer(job_status(name="build", current=now))]
     out = cli("status", JOB)[1]
     assert "memory 10.0M, cpu 1.5s, 3 processes" in out
-    assert "pids.max 4096" in out
+    assert "pids 4096" in out
+
+
+def test_status_speaks_of_limits_as_the_flags_do(cli: Cli) -> None:
+    limits = {
+        "memory.max": str(32 << 20), "memory.swap.max": "0", "memory.oom.group": "1",
+        "cpu.max": "50000 100000", "cpuset.cpus": "0-3", "memory.zswap.max": "7",
+    }  # fmt: skip
+    request = {"argv": ["x"], "time": 5400, "restart": "on-failure:3", "cpu_time": "1s500ms"}
+    cli.daemon.answers[STATUS] = [json_answer(job_status(limits=limits, request=request))]
+    lines = dict(line.split(maxsplit=1) for line in cli("status", JOB)[1].splitlines())
+    assert lines["limits"] == (
+        "mem 32M, swap 0, oom-group, cpus 0.5, cpuset 0-3, memory.zswap.max 7"
+    )
+    assert (lines["time"], lines["cpu-time"]) == ("1h30m", "1s500ms")
+    assert lines["restart"] == "on-failure:3"
+
+
+def test_a_number_of_lines_is_refused_by_its_flag(cli: Cli) -> None:
+    status, _, err = cli("out", "--tail", "-1", JOB)
+    assert (status, cli.daemon.requests) == (125, [])
+    assert err.startswith("jobsup: --tail: '-1' ")
+    assert "[x>=" not in cli("out", "--help")[1]
+
+
+@pytest.mark.parametrize(("uid", "hint"), [(0, None), (1000, "hint: ask root\n")])
+def test_what_only_root_may_leads_to_root(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, uid: int, hint: str | None
+) -> None:
+    cli.daemon.answers["PUT /control/stop"] = [error("forbidden", "only root may do this", 403)]
+    monkeypatch.setattr("os.geteuid", lambda: uid)
+    assert cli("control", "unready")[2] == f"jobsup: only root may do this\n{hint or ''}"
 
 
 def test_explain_tells_the_story(cli: Cli) -> None:
