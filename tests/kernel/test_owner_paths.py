@@ -300,3 +300,27 @@ def test_no_other_thread_is_touched(host: Path) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_what_they_mount_first_leads_nothing_that_follows_elsewhere(
+    keeper: Keeper, host: Path
+) -> None:
+    """The place of a grant is where it was when it was looked at; a link that means another place
+    once other grants are mounted would have root make a file there."""
+    mine, victim = host / "mine", host / "open"
+    for directory in ("c/d/x", "e"):
+        (mine / directory).mkdir(parents=True)
+    (mine / "t").symlink_to(mine / "c/d/x")
+    (mine / "e/x").symlink_to(victim)
+    for path in (mine, *mine.rglob("*")):
+        os.chown(path, UID, UID, follow_symlinks=False)
+    asked = walls(
+        "true",
+        bind(victim, victim, writable=True),
+        bind(mine / "e", mine / "c/d", writable=True),
+        bind(mine / "file", mine / "t/made"),
+        Scratch(os.fsencode(mine / "t")),
+    )
+    with suppress(PathRefused):
+        end_of(keeper.launch(asked))
+    assert not (victim / "made").exists()
