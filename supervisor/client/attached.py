@@ -240,7 +240,7 @@ class _Waiting:
 
     def __init__(self, supervisor: Supervisor, ref: str) -> None:
         self._line = Line(supervisor)
-        self._flow: Flow[JobStatus] = follow.waited(ref, patience=math.inf)
+        self._flow: Flow[JobStatus] = follow.waited(ref, patience=math.inf, answered=True)
         self._again: float | None = None
         self._status: JobStatus | None = None
         self._go_on(None)

@@ -75,13 +75,18 @@ def reached(patience: float) -> Flow[Ping]:
     return (yield from persistent(lambda: request(calls.ping()), patience, heard))
 
 
-def waited(ref: str, timeout: float | None = None, patience: float = PATIENCE) -> Flow[JobStatus]:
-    """Returns the status of the job once it has ended.
+def waited(
+    ref: str, timeout: float | None = None, patience: float = PATIENCE, *, answered: bool = False
+) -> Flow[JobStatus]:
+    """Returns the status of the job once it has ended; `answered`: a daemon has been heard of it
+    already, so it is waited for from the first.
 
     Raises:
         StillRunning: it has not, after `timeout` seconds.
     """
     heard = Heard()
+    if answered:
+        heard.note()
     end = None if timeout is None else time.monotonic() + timeout
 
     def attempt() -> Flow[JobStatus]:
