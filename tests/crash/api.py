@@ -63,7 +63,8 @@ class Api:
         connection = _Connection(self._path)
         try:
             connection.request(method, url, data, headers)  # type: ignore[arg-type]
-            yield connection.getresponse()
+            with connection.getresponse() as answer:
+                yield answer
         except TimeoutError:
             raise AssertionError(f"{method} {url}: no answer in {PATIENCE:g} s") from None
         except (OSError, http.client.HTTPException) as error:

@@ -53,6 +53,10 @@ def foreground(station: Station, **numbers: Any) -> Iterator[tuple[Foreground, P
             paces.go()
             paces.wait_done()
             yield run, paces
+        except AssertionError:
+            if run.process.poll() is not None:
+                print(run.end())  # why it is gone
+            raise
         finally:
             if run.process.poll() is None:
                 run.kill()
