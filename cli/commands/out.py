@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from jobsup.supervisor.errors import BadValue
+
 from ..client import command, job_argument, socket_option, whole
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
         attempt: int | None
 
 
+_SINCE = "10m (ago), or 2026-12-01T02:00:00Z"
 _CLOSED = 141  # as a program that SIGPIPE ends: who read our output wanted no more
 
 
@@ -75,6 +78,11 @@ def out(
                 _write_frames(frames, stream is not None, timestamps)
         except BrokenPipeError:
             return _CLOSED
+        except BadValue as error:
+            if error.field != "since":
+                raise
+            # The daemon names the form that it took the value for; there are two.
+            raise BadValue("since", since, "is no time and no duration", _SINCE) from None
     return 0
 
 

@@ -274,6 +274,17 @@ def test_status_speaks_of_limits_as_the_flags_do(cli: Cli) -> None:
     assert lines["restart"] == "on-failure:3"
 
 
+def test_since_has_two_forms(cli: Cli) -> None:
+    refused = {"field": "since", "value": "noon", "why": "is not a duration", "remedy": "90s"}
+    cli.daemon.answers[OUT] = [error("bad-value", "x", 400, **refused)]
+    status, _, err = cli("out", "--since", "noon", JOB)
+    assert status == 125
+    assert err.splitlines() == [
+        "jobsup: --since: 'noon' is no time and no duration",
+        "hint: 10m (ago), or 2026-12-01T02:00:00Z",
+    ]
+
+
 def test_a_number_of_lines_is_refused_by_its_flag(cli: Cli) -> None:
     status, _, err = cli("out", "--tail", "-1", JOB)
     assert (status, cli.daemon.requests) == (125, [])
