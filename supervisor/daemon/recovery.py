@@ -66,9 +66,10 @@ async def recover(dispatch: Dispatcher) -> None:
             job.follow(handle, adopted=True)
     reached("adopted")
     now = time.time_ns()
-    for job in jobs:
-        if job.record.state is State.QUEUED:
-            _queue_again(dispatch, job, now, unreadable.get(job.record.id))
+    queued = [job for job in jobs if job.record.state is State.QUEUED]
+    # Those that were due stand where they stood, also when they had waited for a time before.
+    for job in sorted(queued, key=lambda job: job.record.due_ns or job.record.queued_ns):
+        _queue_again(dispatch, job, now, unreadable.get(job.record.id))
     log.info("took up jobs", live=len(live), queued=len(jobs) - len(live))
     if dispatch.store.quarantined is None:
         await _forget_strays(dispatch, {record.id for record in records})
@@ -109,7 +110,8 @@ def _queue_again(dispatch: Dispatcher, job: LiveJob, now_ns: int, unreadable: st
     if message is not None:
         dispatch.spawn(dispatch.run_ended(job, dispatch.not_started(job, "setup", message)))
     else:
-        dispatch.queue(job, due_again(job.record, job.request, now_ns))
+        due = due_again(job.record, job.request, now_ns)
+        dispatch.queue(job, due if due is not None and due.when_ns > now_ns else None)
 
 
 async def _launch_again(dispatch: Dispatcher, job: LiveJob, handle: Job) -> None:

@@ -93,7 +93,10 @@ def test_the_queue_keeps_its_order(open_station: Callable[..., Station]) -> None
     station = open_station(max_running=1)
     station.start()
     held = start_holding(station)
-    waiting = [station.submit(Entry(f"waiting-{number}")) for number in range(5)]
+    waiting = [Entry(f"waiting-{number}") for number in range(5)]
+    waiting[1].options["after"] = 0  # it had a time, which has come
+    for entry in waiting:
+        station.submit(entry)
     for _ in range(2):
         station.kill()
         station.start()
