@@ -18,7 +18,6 @@ from tests.daemon.served import Answer, Served, answer_of, one_answer, received,
 from tests.kernel.jobs import PATIENCE
 
 SOMEBODY, SOMEBODY_ELSE = 47001, 47002
-HEAD_SECONDS = 10.0  # Settings.header_seconds
 IDLE = 1000
 
 
@@ -44,30 +43,22 @@ def dribble(connections: list[socket.socket], data: bytes) -> list[bytes]:
     return list(said.values())
 
 
-def test_slow_heads_are_closed_and_others_served_meanwhile(clean: Served) -> None:
+def test_the_slow_are_closed_and_others_served_meanwhile(clean: Served) -> None:
     job = clean.shell("sleep 1000")
-    head = b"GET /jobs HTTP/1.1\r\nHost: jobsup\r\nX-Slow: " + b"a" * 1000
+    head = b"GET /jobs HTTP/1.1\r\nHost: jobsup\r\nX-Slow: "
+    begun = b"POST /jobs/run HTTP/1.1\r\nHost: jobsup\r\nContent-Length: 500\r\n\r\n"
     with ExitStack() as stack:
-        slow = [stack.enter_context(clean.connect()) for _ in range(100)]
-        for connection in slow:
-            connection.send(head[:1])
+        slow = [stack.enter_context(clean.connect()) for _ in range(120)]
+        for connection in slow[:100]:
+            connection.send(head)
+        for connection in slow[100:]:
+            connection.sendall(begun)  # and a body that comes byte by byte
         assert clean.api.status(job)["state"] == "running"
-        begun = time.monotonic()
-        said = dribble(slow, head)
-        assert time.monotonic() - begun > HEAD_SECONDS / 2
+        said = dribble(slow, b"a" * 1000)
+    # Each is told once, also those whose bytes go on coming.
     assert {answer_of(answer).code for answer in said} == {"too-slow"}
     assert clean.metric("jobsup_connections") == 1
-
-
-def test_slow_bodies_are_closed(clean: Served) -> None:
-    head = b"POST /jobs/run HTTP/1.1\r\nHost: jobsup\r\nContent-Length: 500\r\n\r\n"
-    with ExitStack() as stack:
-        slow = [stack.enter_context(clean.connect()) for _ in range(20)]
-        for connection in slow:
-            connection.sendall(head)
-        said = dribble(slow, b'{"argv": ["true"' + b" " * 400)
-    assert {answer_of(answer).code for answer in said} == {"too-slow"}
-    assert clean.api.all() == []
+    assert [line["id"] for line in clean.api.all()] == [job]
 
 
 def test_half_closed_clients_are_served_or_dropped(clean: Served) -> None:
@@ -144,7 +135,7 @@ def test_one_user_cannot_lock_others_out_and_nobody_root(open_daemon: Opener) ->
     assert daemon.api.wait(job)["state"] == "completed"
 
 
-@pytest.mark.parametrize("spare", [0, 1, 3])
+@pytest.mark.parametrize("spare", [0, 2])
 def test_without_descriptors_jobs_go_on_and_the_daemon_recovers(clean: Served, spare: int) -> None:
     daemon = clean
     living, ending = daemon.shell("sleep 1000"), daemon.shell("head -c 100000 /dev/zero; sleep 4")
@@ -200,22 +191,22 @@ def few_descriptors(daemon: Served, kept: socket.socket, spare: int) -> Iterator
 
 def test_jobs_leave_descriptors_to_those_who_stop_them(open_daemon: Opener) -> None:
     """Each live job has some of the daemon's; what is beyond half of all waits for its place."""
-    daemon = open_daemon(descriptors=240)
-    jobs = [daemon.submit(["sleep", "1000"]) for _ in range(80)]
+    daemon = open_daemon(descriptors=180)
+    jobs = [daemon.submit(["sleep", "1000"]) for _ in range(60)]
     while len(daemon.api.all("starting")):
         pass
     states = Counter(line["state"] for line in daemon.api.all())
-    print(f"\n240 descriptors: {dict(states)}, {daemon.descriptors()} are open")
-    assert states == {"running": 40, "queued": 40}
+    print(f"\n180 descriptors: {dict(states)}, {daemon.descriptors()} are open")
+    assert states == {"running": 30, "queued": 30}
     daemon.kill()
     daemon.start()
     assert Counter(line["state"] for line in daemon.api.all()) == states
     with ExitStack() as stack:
-        for _ in range(50):
+        for _ in range(35):
             ask(stack.enter_context(daemon.connect()), "GET", "/ping")
-        for job in jobs[:40]:
+        for job in jobs[:30]:
             daemon.api.stop(job)
-        for job in jobs[:40]:
+        for job in jobs[:30]:
             assert daemon.api.wait(job)["state"] == "stopped"
-    while len(daemon.api.all("running")) < 40:
+    while len(daemon.api.all("running")) < 30:
         pass

@@ -15,7 +15,7 @@ from jobsup.supervisor.spec import Spec
 from tests.daemon.conftest import long_form, served
 from tests.daemon.served import Answer, Served
 
-EXAMPLES = long_form("JOBSUP_FUZZ", 150)
+EXAMPLES = long_form("JOBSUP_FUZZ", 100)
 # What a job is made of, and what is none of it.
 OPTIONS = [*Spec.__dataclass_fields__, "after", "at", "every", "restart", "environment", "nonsense"]
 

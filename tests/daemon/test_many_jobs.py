@@ -1,7 +1,7 @@
 """Many live jobs and ten thousand that have ended: what they cost, and that a restart takes up all.
 
 The figures are printed (pytest -s). JOBSUP_LIVE_JOBS=1000 is the long form; it wants a guest with
---mem 8G, and takes ten minutes there. Ended jobs are written through the store, as the daemon
+--mem 8G, and takes some minutes there. Ended jobs are written through the store, as the daemon
 writes them, before the daemon is there: running ten thousand would take the guest half an hour.
 """
 
@@ -26,7 +26,7 @@ from tests.daemon.conftest import long_form, served
 from tests.daemon.served import Served, private_kib
 from tests.kernel.jobs import inits, leaves
 
-LIVE = long_form("JOBSUP_LIVE_JOBS", 150)
+LIVE = long_form("JOBSUP_LIVE_JOBS", 120)
 ENDED = 10_000
 KIB_A_JOB = 10
 IDLE_SECONDS = 10

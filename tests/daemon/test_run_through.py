@@ -160,9 +160,11 @@ def test_signals_reach_the_job(clean: Served, number: signal.Signals) -> None:
 
 
 def test_the_second_interrupt_kills(clean: Served) -> None:
-    with running(clean, "--", *program("term_ignorer")) as process:
-        line(process)
+    with running(clean, "--", *program("signal_reporter")) as process:
+        assert line(process) == b"ready\n"
         process.send_signal(signal.SIGINT)
+        # Until it has come: of a signal that is pending a second one is none.
+        assert line(process) == b"SIGINT\n"
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 137
     assert only_job(clean)["verdict"]["cause"] == "killed"
