@@ -14,7 +14,7 @@ from ..protocol import JobPage
 from . import views
 from .job import LiveJob
 from .records import Record
-from .state import State
+from .state import ENDED, State
 from .store import Store
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Finder:
         job = self._live.get(ref)
         if job is not None and uid in (None, job.record.uid):
             return job.record
-        found = [self._present(record) for record in await self._store.matching(ref, uid)]
+        found = [await self._present(row) for row in await self._store.matching(ref, uid)]
         if not found:
             raise NoSuchJob(f"there is no job {show(ref.encode(errors='replace')[:100])}")
         named = found[0].name == ref
@@ -59,9 +59,14 @@ class Finder:
             raise Ambiguous(f"{ref} is the name of several jobs: {ids}", hint="name one by its id")
         raise Ambiguous(f"{ref} may be one of several jobs: {ids}", hint="give more of the id")
 
-    def _present(self, record: Record) -> Record:
-        live = self._live.get(record.id)
-        return live.record if live is not None else record
+    async def _present(self, row: Record) -> Record:
+        """The job as it is now: it may have ended, and been let go of, since its row was read."""
+        live = self._live.get(row.id)
+        if live is not None:
+            return live.record
+        if row.state in ENDED:
+            return row
+        return await self._store.get(row.id) or row
 
     async def page(
         self, peer: Peer, *, state: str | None, name: str | None, limit: int, after: str | None
@@ -80,7 +85,7 @@ class Finder:
         rows = await self._store.page(
             sees(peer), _state(state), name, limit + 1, int(after) if after else None
         )
-        shown = [views.summary(self._present(record)) for record in rows[:limit]]
+        shown = [views.summary(await self._present(row)) for row in rows[:limit]]
         return JobPage(shown, str(rows[limit - 1].seq) if len(rows) > limit else None)
 
 
