@@ -13,7 +13,7 @@ from jobsup.supervisor.protocol import ENDED, JobStatus
 from jobsup.supervisor.units import format_duration, format_size
 
 from . import render
-from .table import age, command
+from .table import age, command, until
 
 _WIDTH = 9
 
@@ -40,8 +40,7 @@ def _facts(status: JobStatus) -> Iterator[tuple[str, str]]:
         ("ended", status.ended_at),
     ):
         if stamp:
-            ago = f" ({age(stamp, now)} ago)" if name != "due" else ""
-            yield name, f"{stamp}{ago}"
+            yield name, _at(stamp, now)
     for name in ("time", "cpu_time", "every", "restart"):
         if (asked := status.request.get(name)) is not None:
             yield name.replace("_", "-"), _duration(asked)
@@ -50,6 +49,10 @@ def _facts(status: JobStatus) -> Iterator[tuple[str, str]]:
     if status.current is not None:
         yield "now", current(status.current)
     yield "output", _output(status.output)
+
+
+def _at(stamp: str, now: float) -> str:
+    return f"{stamp} ({until(stamp, now) or age(stamp, now) + ' ago'})"
 
 
 def _duration(asked: object) -> str:
@@ -123,7 +126,8 @@ def explain(status: JobStatus) -> None:
             click.echo(render.safe(told))
     verdict = status.verdict
     if status.state not in ENDED or verdict is None:
-        click.echo(render.safe(_state(status)))
+        due = f", due {_at(status.due_at, time.time())}" if status.due_at else ""
+        click.echo(render.safe(f"{_state(status)}{due}"))
         return
     click.echo(render.safe(f"{_state(status)}: {verdict.get('message')}"))
     for line in _evidence(verdict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import shutil
@@ -65,12 +66,24 @@ def _state(job: JobSummary) -> str:
 def _when(job: JobSummary, now: float) -> str:
     if job.state in ENDED:
         return f"{age(job.ended_at or job.queued_at, now)} ago"
+    if job.due_at is not None and (left := until(job.due_at, now)):
+        return left
     return age(job.started_at or job.queued_at, now)
 
 
 def age(stamp: str, now: float) -> str:
     """How long ago a time of the API's was, in its largest unit: "5m"."""
-    seconds = max(int(now - datetime.fromisoformat(stamp).timestamp()), 0)
+    return _largest(int(now - datetime.fromisoformat(stamp).timestamp()))
+
+
+def until(stamp: str, now: float) -> str | None:
+    """How far ahead a time of the API's is: "in 5m"; None when it has come."""
+    seconds = math.ceil(datetime.fromisoformat(stamp).timestamp() - now)
+    return f"in {_largest(seconds)}" if seconds > 0 else None
+
+
+def _largest(seconds: int) -> str:
+    seconds = max(seconds, 0)
     for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * size or (unit == "m" and seconds >= size):
             return f"{seconds // size}{unit}"

@@ -61,6 +61,7 @@ def summary(record: Record) -> JobSummary:
         queued_at=rfc3339(record.queued_ns) or "",
         started_at=rfc3339(record.started_ns),
         ended_at=rfc3339(record.ended_ns),
+        due_at=_due_at(record),
         cause=verdict.get("cause"),
         status=verdict.get("status"),
         message=verdict.get("message"),
@@ -83,7 +84,6 @@ def status(
     record: Record, attempts: Sequence[AttemptRow], handle: Job | None, paths: Paths
 ) -> JobStatus:
     """All that is known of a job."""
-    waits = record.state is State.QUEUED
     return JobStatus(
         id=record.id,
         name=record.name,
@@ -94,7 +94,7 @@ def status(
         queued_at=rfc3339(record.queued_ns) or "",
         started_at=rfc3339(record.started_ns),
         ended_at=rfc3339(record.ended_ns),
-        due_at=rfc3339(record.due_ns) if waits else None,
+        due_at=_due_at(record),
         reason=record.reason,
         request=record.request,
         limits=record.limits,
@@ -103,6 +103,10 @@ def status(
         attempts=[_attempt(row) for row in attempts],
         verdict=record.verdict,
     )
+
+
+def _due_at(record: Record) -> str | None:
+    return rfc3339(record.due_ns) if record.state is State.QUEUED else None
 
 
 def _current(handle: Job | None) -> dict[str, int | None] | None:

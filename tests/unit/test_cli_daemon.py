@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -62,7 +63,7 @@ def cli(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.M
 
 def summary(number: int = 0, **more: Any) -> dict[str, Any]:
     told = job_status()
-    names = "name state user argv attempt queued_at started_at ended_at".split()
+    names = "name state user argv attempt queued_at started_at ended_at due_at".split()
     line = {name: told[name] for name in names}
     return {"id": f"{number:019x}", **line, "cause": None, "status": None, "message": None, **more}
 
@@ -230,6 +231,21 @@ def test_a_table_fits_the_terminal(cli: Cli) -> None:
     lines = shown.decode().splitlines()
     assert len(lines) == 2
     assert max(map(len, lines)) == 100
+
+
+def test_a_job_that_is_due_later_says_when(cli: Cli) -> None:
+    soon, past = ("9999-01-01T00:00:00Z", "2026-01-01T00:00:00Z")
+    waits = summary(1, state="queued", started_at=None, due_at=soon)
+    came = summary(2, state="queued", started_at=None, due_at=past)
+    cli.daemon.answers["GET /jobs"] = [json_answer({"jobs": [waits, came], "next": None})]
+    first, second = cli("ls", "-a")[1].splitlines()[1:]
+    assert re.search(r" queued  in [0-9]+d  sleep 60$", first)
+    assert re.search(r" queued  [0-9]+[dhms] +sleep 60$", second)
+    assert json.loads(cli("ls", "-a", "--json")[1].splitlines()[0])["due_at"] == soon
+    told = job_status("queued", started_at=None, due_at=soon, reason="waits for its time")
+    cli.daemon.answers[STATUS] = [json_answer(told)]
+    assert re.search(rf"^due +{soon} \(in [0-9]+d\)$", cli("status", JOB)[1], re.MULTILINE)
+    assert f"queued: waits for its time, due {soon} (in " in cli("explain", JOB)[1]
 
 
 # ---- status, explain
