@@ -17,16 +17,16 @@ GROUPS: dict[str, list[tuple[str, str, str]]] = {
     # group -> (flag, metavar, help)
     # What ends in "..." may be given again; what has no metavar is a switch.
     "Resources": [
-        ("--mem", "SIZE", "Memory limit; no swap with it unless --swap."),
-        ("--mem-high", "SIZE", "Slow the job down above this much memory."),
-        ("--mem-low", "SIZE", "Memory that is not taken from it while others have some."),
+        ("--mem", "SIZE|max", "Memory limit; no swap with it unless --swap."),
+        ("--mem-high", "SIZE|max", "Slow the job down above this much memory."),
+        ("--mem-low", "SIZE", "Memory left to it while others have some; 0 is none."),
         ("--swap", "SIZE|max", "Swap limit."),
         ("--oom-group/--no-oom-group", "", "At --mem, kill all of it, or one process."),
-        ("--cpus", "N", "CPU time, in processors: 0.5 is half of one."),
+        ("--cpus", "N|max", "CPU time, in processors: 0.5 is half of one."),
         ("--cpu-weight", "1-10000", "Share of busy processors; 100 is everybody's."),
         ("--cpuset", "LIST", "Run on these processors only: 0-3,8."),
         ("--pids", "N|max", "Most processes and threads; 4096 unless said."),
-        ("--io-max", "PATH|DEV:LIMITS...", "Rates of a disk: rbps=, wbps=, riops=, wiops=."),
+        ("--io-max", "PATH|DEV:LIMITS...", "Rates of a disk: rbps=N|max, wbps=, riops=, wiops=."),
         ("--io-weight", "1-10000", "Share of busy disks; 100 is everybody's."),
         ("--cgroup", "KEY=VALUE...", "Any other file of the job's cgroup."),
     ],

@@ -119,13 +119,14 @@ class Knob(NamedTuple):
 
 
 class IoLimit(NamedTuple):
-    """An io.max request before its device is known; None leaves the kernel's "max"."""
+    """An io.max request before its device is known; None leaves what there is, which for a new
+    leaf is the kernel's "max"."""
 
     target: bytes
-    rbps: int | None = None
-    wbps: int | None = None
-    riops: int | None = None
-    wiops: int | None = None
+    rbps: int | Literal["max"] | None = None
+    wbps: int | Literal["max"] | None = None
+    riops: int | Literal["max"] | None = None
+    wiops: int | Literal["max"] | None = None
 
 
 class Limits(NamedTuple):

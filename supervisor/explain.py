@@ -125,7 +125,8 @@ def _signaled(case: Case) -> Sentences:
 
 def _memory_limit(case: Case) -> int | None:
     text = case.limits.get("memory.max", "")
-    return int(text) if text.isdecimal() else case.spec.mem
+    asked = case.spec.mem if isinstance(case.spec.mem, int) else None
+    return int(text) if text.isdecimal() else asked
 
 
 def _more_memory(case: Case) -> str | None:

@@ -12,11 +12,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
+from typing import Literal
 
 from jobsup.isolation import CAPABILITIES, Bind, IoLimit, Rlimit, Scratch
 
 from .errors import BadValue
-from .units import Parser, T, parse_count, parse_rlimit, parse_size, parse_size_or_max
+from .units import Parser, T, or_max, parse_count, parse_rate, parse_rlimit, parse_size
 
 ID_MAX = 2**32 - 2  # 2**32-1 is the kernel's "no id"
 ARGUMENT_MAX = 128 * 1024  # MAX_ARG_STRLEN, with the final NUL
@@ -387,7 +389,7 @@ def parse_io_limit(field: str, value: object) -> IoLimit:
         raise BadValue(field, value, "is not an I/O limit", remedy)
     if not re.fullmatch(rb"[0-9]+:[0-9]+", target):
         target = parse_path(field, target)
-    found: dict[str, int | None] = {}
+    found: dict[str, int | Literal["max"]] = {}
     for part in os.fsdecode(rates).split(","):
         key, _, rate = part.partition("=")
         if key not in ("rbps", "wbps", "riops", "wiops") or key in found:
@@ -396,8 +398,8 @@ def parse_io_limit(field: str, value: object) -> IoLimit:
     return IoLimit(target, **found)
 
 
-def _rate(field: str, key: str, rate: str) -> int | None:
-    if key.endswith("iops"):
-        return None if rate == "max" else parse_count(field, rate, 1, 2**32 - 2)
-    size = parse_size_or_max(field, rate, 1)
-    return None if size == "max" else size
+_parse_operations = or_max(partial(parse_count, least=1, most=2**32 - 2))
+
+
+def _rate(field: str, key: str, rate: str) -> int | Literal["max"]:
+    return (_parse_operations if key.endswith("iops") else parse_rate)(field, rate)

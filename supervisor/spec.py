@@ -27,19 +27,20 @@ GRACE_DEFAULT_USEC = 5 * 10**6
 class Spec:
     """One job's request. Sizes are bytes, times microseconds, paths absolute, arguments bytes.
 
-    None means that nothing was asked: the default, or no limit.
+    None means that nothing was asked: the default, or no limit. "max" is no limit, asked for:
+    what `jobsup set` lifts one by.
     """
 
     argv: tuple[bytes, ...]
     name: Annotated[str | None, fields.parse_name] = None
 
     # memory, processors, processes, devices
-    mem: Annotated[int | None, units.parse_memory] = None
-    mem_high: Annotated[int | None, units.parse_memory] = None
-    mem_low: Annotated[int | None, units.parse_memory] = None
-    swap: Annotated[int | Literal["max"] | None, units.parse_size_or_max] = None
+    mem: Annotated[int | Literal["max"] | None, units.parse_memory_or_max] = None
+    mem_high: Annotated[int | Literal["max"] | None, units.parse_memory_or_max] = None
+    mem_low: Annotated[int | None, units.parse_memory_low] = None
+    swap: Annotated[int | Literal["max"] | None, units.parse_swap] = None
     oom_group: Annotated[bool, fields.parse_flag] = True
-    cpus: Annotated[CpuMax | None, units.parse_cpus] = None
+    cpus: Annotated[CpuMax | Literal["max"] | None, units.parse_cpus_or_max] = None
     cpu_weight: Annotated[int | None, units.parse_weight] = None
     cpuset: Annotated[str | None, units.parse_cpuset] = None
     pids: Annotated[int | Literal["max"], units.parse_pids] = PIDS_DEFAULT
@@ -147,7 +148,7 @@ def _working_directory(asked: bytes | None, root: bytes) -> bytes:
 def _check_memory(spec: Spec) -> None:
     """Levels of memory that contradict each other are refused, not silently without effect."""
     levels = [("mem_low", spec.mem_low), ("mem_high", spec.mem_high), ("mem", spec.mem)]
-    said = [(field, size) for field, size in levels if size is not None]
+    said = [(field, size) for field, size in levels if isinstance(size, int)]
     for (lower, less), (upper, more) in pairwise(said):
         if less > more:
             why = f"is above {{{upper}}} ({units.format_size(more)}), so it would have no effect"

@@ -192,7 +192,7 @@ _EVERYBODYS_WEIGHT = 100
 def _refuse_privileges(spec: Spec) -> None:
     """Who is not root takes nothing from others' jobs, nor more than a login would give them."""
     remedy = "only root may"
-    if spec.mem_low is not None:
+    if spec.mem_low:
         why = "would keep memory from everybody else's jobs"
         raise BadValue("mem_low", format_size(spec.mem_low), why, remedy)
     for field in ("cpu_weight", "io_weight"):

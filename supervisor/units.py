@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from functools import partial
 from resource import getpagesize
 from typing import Literal, NamedTuple, TypeVar
 
@@ -100,9 +101,30 @@ def parse_memory(field: str, value: object) -> int:
     return parse_size(field, value, getpagesize())
 
 
-def parse_size_or_max(field: str, value: object, least: int = 0) -> int | Literal["max"]:
-    """As parse_size, or "max" for no limit."""
-    return "max" if value == "max" else parse_size(field, value, least)
+def or_max(parser: Parser[T]) -> Parser[T | Literal["max"]]:
+    """A parser that also takes "max", which is no limit."""
+
+    def parse(field: str, value: object) -> T | Literal["max"]:
+        if value == "max":
+            return "max"
+        try:
+            return parser(field, value)
+        except BadValue as error:
+            remedy = f"{error.remedy}, or max" if error.remedy else "or max"
+            raise BadValue(field, value, error.why, remedy) from None
+
+    return parse
+
+
+def parse_memory_low(field: str, value: object) -> int:
+    """As parse_memory, or zero for none."""
+    size = parse_size(field, value, 0)
+    return parse_memory(field, value) if size else 0
+
+
+parse_memory_or_max = or_max(parse_memory)
+parse_swap = or_max(partial(parse_size, least=0))
+parse_rate = or_max(parse_size)
 
 
 def parse_output_max(field: str, value: object) -> int:
@@ -110,9 +132,8 @@ def parse_output_max(field: str, value: object) -> int:
     return parse_size(field, value, 0)
 
 
-def parse_pids(field: str, value: object) -> int | Literal["max"]:
-    """What pids.max takes: a count of processes and threads, or "max"."""
-    return "max" if value == "max" else parse_count(field, value, 1, PIDS_MAX)
+# What pids.max takes: a count of processes and threads, or "max".
+parse_pids = or_max(partial(parse_count, least=1, most=PIDS_MAX))
 
 
 def parse_weight(field: str, value: object) -> int:
@@ -178,6 +199,9 @@ def parse_cpus(field: str, value: object) -> CpuMax:
     # The kernel takes no quota below a millisecond; a longer period makes room for a small share.
     period = 100_000 if millionths >= 10_000 else 1_000_000
     return CpuMax(millionths * period // 10**6, period)
+
+
+parse_cpus_or_max = or_max(parse_cpus)
 
 
 def parse_cpuset(field: str, value: object) -> str:

@@ -19,7 +19,7 @@ import binascii
 import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from jobsup.isolation import RLIMITS, Bind, IoLimit, Rlimit, Scratch
 
@@ -74,7 +74,9 @@ def _texts(values: Iterable[bytes]) -> list[Any]:
     return [text_of(value) for value in values]
 
 
-def _cpus(share: CpuMax) -> int | float:
+def _cpus(share: CpuMax | Literal["max"]) -> int | float | str:
+    if share == "max":
+        return share
     whole, rest = divmod(share.quota_usec, share.period_usec)
     return share.quota_usec / share.period_usec if rest else whole
 
@@ -109,8 +111,7 @@ def _io_limits(limits: Iterable[IoLimit]) -> list[Any]:
     for limit in limits:
         rates = {rate: getattr(limit, rate) for rate in ("rbps", "wbps", "riops", "wiops")}
         said = [f"{rate}={amount}" for rate, amount in rates.items() if amount is not None]
-        shown = ",".join(said) or "rbps=max"
-        found.append(text_of(limit.target + b":" + shown.encode()))
+        found.append(text_of(limit.target + b":" + ",".join(said).encode()))
     return found
 
 

@@ -17,8 +17,10 @@ _HELP = """Change the limits of jobs, all that are given or none.
 \b
 Example:
   jobsup set build --mem 512M --cpus 2
+  jobsup set build --mem max
 
-Each is written, read back and compared. What is not named stays as it is.
+Each is written, read back and compared. What is not named stays as it is; max lifts a limit, and
+with that of memory what it implies (no swap, an end for all of the job).
 """
 
 

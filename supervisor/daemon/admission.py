@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..errors import BadValue
 from ..spec import Spec
-from ..units import format_size
+from ..units import CpuMax, format_size
 
 
 class Demand(NamedTuple):
@@ -25,8 +25,8 @@ class Demand(NamedTuple):
 
 def demand_of(spec: Spec) -> Demand:
     """What the job's limits promise it."""
-    cpus = spec.cpus.quota_usec / spec.cpus.period_usec if spec.cpus else 0.0
-    return Demand(spec.mem or 0, cpus)
+    cpus = spec.cpus.quota_usec / spec.cpus.period_usec if isinstance(spec.cpus, CpuMax) else 0.0
+    return Demand(spec.mem if isinstance(spec.mem, int) else 0, cpus)
 
 
 class Admission:
@@ -54,16 +54,16 @@ class Admission:
             BadValue: the budget needs a limit that is not given, or is smaller than it.
         """
         if self._memory is not None:
-            if spec.mem is None:
+            if not isinstance(spec.mem, int):
                 why = "must be given: this supervisor has a memory budget"
-                raise BadValue("mem", None, why, f"at most {{mem={format_size(self._memory)}}}")
+                raise BadValue("mem", spec.mem, why, f"at most {{mem={format_size(self._memory)}}}")
             if spec.mem > self._memory:
                 why = f"is more than this supervisor's memory budget, {format_size(self._memory)}"
                 raise BadValue("mem", format_size(spec.mem), why)
         if self._cpus is not None:
-            if spec.cpus is None:
+            if not isinstance(spec.cpus, CpuMax):
                 why = "must be given: this supervisor has a CPU budget"
-                raise BadValue("cpus", None, why, f"at most {{cpus={self._cpus:g}}}")
+                raise BadValue("cpus", spec.cpus, why, f"at most {{cpus={self._cpus:g}}}")
             if (asked := demand_of(spec).cpus) > self._cpus:
                 why = f"is more than this supervisor's CPU budget, {self._cpus:g}"
                 raise BadValue("cpus", f"{asked:g}", why)

@@ -160,11 +160,24 @@ def test_pause_set_resume(cli: Cli) -> None:
     assert cli("set", job, "--mem", "32M", "--cpus", "0.5") == (0, "", "")
     told = json.loads(cli("status", "--json", job)[1])
     assert told["limits"]["memory.max"] == str(32 << 20)
+    assert cli("set", job, "--mem", "max", "--cpus", "max", "--pids", "max") == (0, "", "")
+    told = json.loads(cli("status", "--json", job)[1])["limits"]
+    assert (told["memory.max"], told["memory.swap.max"], told["pids.max"]) == ("max",) * 3
+    assert told["memory.oom.group"] == "0"
+    assert told["cpu.max"].split()[0] == "max"
     assert cli("resume", job) == (0, "", "")
     assert "running" in cli("ls")[1]
     status, _, err = cli("set", job, "--mem", "12Q")
     assert status == 125
     assert err.startswith("jobsup: --mem: '12Q' is not a size\n")
+
+
+def test_a_job_may_ask_for_no_limit_by_name(cli: Cli) -> None:
+    job = cli.start("--mem", "max", "--mem-high", "max", "--cpus", "max", "--", "sleep", "1000")
+    told = json.loads(cli("status", "--json", job)[1])
+    assert told["limits"]["memory.max"] == told["limits"]["memory.high"] == "max"
+    assert "memory.swap.max" not in told["limits"]
+    assert (told["request"]["mem"], told["request"]["cpus"]) == ("max", "max")
 
 
 def test_remove_and_prune(cli: Cli) -> None:

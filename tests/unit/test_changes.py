@@ -80,13 +80,45 @@ def test_devices_are_limited_anew() -> None:
         ({"cgroup": "memory.zswap.max=0"}, {"cgroup": {}}),
         ({"io_max": "8:0:rbps=1M"}, {"io_max": []}),
         ({"io_max": "8:0:rbps=1M"}, {"io_max": ["8:0:wbps=1M"]}),
-        ({"io_max": "8:0:rbps=1M"}, {"io_max": ["8:0:rbps=max"]}),
+        ({"io_max": "8:0:rbps=1M,wbps=1M"}, {"io_max": ["8:0:rbps=max"]}),
     ],
 )
 def test_a_limit_does_not_only_seem_to_go(asked: dict[str, Any], options: dict[str, Any]) -> None:
     (field,) = options
     assert "cannot be taken back" in str(refused(field, live(**asked), **options))
     changed_request(live(running=False, **asked), options, PATHS)  # not made yet: there is no leaf
+
+
+def test_a_limit_is_lifted_by_max() -> None:
+    implied = {"memory.swap.max": "max", "memory.oom.group": "0"}
+    assert written(live(mem="1M"), mem="max") == {"memory.max": "max", **implied}
+    assert written(live(mem="1M", swap="2M"), mem="max") == {
+        "memory.max": "max", "memory.oom.group": "0",
+    }  # fmt: skip
+    assert written(live(mem="1M", swap="2M"), swap="max") == {"memory.swap.max": "max"}
+    assert written(live(), mem="max") == {"memory.max": "max"}
+    assert written(live(mem_high="1M", cpus=2), mem_high="max", cpus="max") == {
+        "memory.high": "max", "cpu.max": "max",
+    }  # fmt: skip
+    assert written(live(mem_low="1M"), mem_low=0) == {"memory.low": "0"}
+    job = live(io_max="8:0:rbps=1M,wiops=5")
+    request, limits = changed_request(job, {"io_max": "8:0:rbps=max,wiops=max"}, PATHS)
+    assert limits.io == (IoLimit(b"8:0", rbps="max", wiops="max"),)
+    assert Request.from_plain(request.to_plain()).spec == request.spec
+
+
+def test_a_lifted_limit_comes_back_with_what_it_implies() -> None:
+    request, _ = changed_request(live(mem="1M"), {"mem": "max"}, PATHS)
+    lifted = cast("LiveJob", SimpleNamespace(record=live().record, request=request, handle=1))
+    wanted = {"memory.max": "2097152", "memory.swap.max": "0", "memory.oom.group": "1"}
+    assert written(lifted, mem="2M") == wanted
+
+
+def test_who_takes_a_limit_back_is_told_how() -> None:
+    assert refused("mem", live(mem="1M"), mem=None).remedy == "{mem=max} lifts it"
+    assert refused("mem", live(mem="1M"), mem="much").remedy == (
+        "a number of bytes, or one with a unit: 512K, 256M, 1.5G, or max"
+    )
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ def test_one_file_is_not_set_by_two_options() -> None:
 
 def test_io_limits() -> None:
     limits = Spec.make(["x"], io_max=["/srv:wbps=10M,riops=100", "8:0:rbps=max"]).io_max
-    assert limits == (IoLimit(b"/srv", wbps=10 << 20, riops=100), IoLimit(b"8:0"))
+    assert limits == (IoLimit(b"/srv", wbps=10 << 20, riops=100), IoLimit(b"8:0", rbps="max"))
     (relative,) = Spec.make(["x"], io_max="data:wbps=1").io_max
     assert relative.target == os.getcwdb() + b"/data"
 

@@ -18,13 +18,16 @@ PARSERS: list[Callable[[str, object], object]] = [
     units.parse_count,
     units.parse_size,
     units.parse_memory,
-    units.parse_size_or_max,
+    units.parse_memory_low,
+    units.parse_memory_or_max,
+    units.parse_swap,
     units.parse_output_max,
     units.parse_pids,
     units.parse_weight,
     units.parse_duration,
     units.parse_grace,
     units.parse_cpus,
+    units.parse_cpus_or_max,
     units.parse_cpuset,
     units.parse_rlimit,
 ]
@@ -108,9 +111,12 @@ def test_less_memory_than_a_page_is_none() -> None:
 
 
 def test_max_is_taken_only_where_it_means_something() -> None:
-    assert units.parse_size_or_max("swap", "max") == "max"
-    assert units.parse_size_or_max("swap", 0) == 0
+    assert units.parse_swap("swap", "max") == "max"
+    assert units.parse_swap("swap", 0) == 0
     assert units.parse_pids("pids", "max") == "max"
+    assert units.parse_memory_or_max("mem", "max") == "max"
+    assert units.parse_cpus_or_max("cpus", "max") == "max"
+    assert units.parse_memory_low("mem_low", "0") == 0
     with pytest.raises(BadValue):
         units.parse_size("mem", "max")
 
