@@ -25,6 +25,8 @@ jobsup pause "$long"
 jobsup status "$long"
 jobsup resume "$long"
 jobsup stop "$long"
+jobsup stop "$long" # it has ended: how is said, and that is no error
+jobsup stop nobody || echo "status $?" # what is not there is one
 jobsup ls --all
 
 python3 "$repo/examples/first_jobs.py"

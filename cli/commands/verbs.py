@@ -1,4 +1,8 @@
-"""`jobsup stop`, `kill`, `signal`, `pause`, `resume` and `rm`: one request for each job."""
+"""`jobsup stop`, `kill`, `pause`, `resume` and `rm`: one request for each job.
+
+What is so already is no error, as it is none for systemctl: to stop a job that has ended is done,
+and a note says how it ended. What cannot come to be any more is one: a signal that nobody gets.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,23 @@ from typing import TYPE_CHECKING
 
 import click
 
+from jobsup.supervisor.errors import WrongState
+from jobsup.supervisor.protocol import ENDED
+
+from .. import render
 from ..client import command, each, job_argument, socket_option
 
 if TYPE_CHECKING:
     from jobsup.supervisor.client.blocking import Job
 
     from ..core import Core
+
+
+def _ended_before(job: Job, error: WrongState) -> None:
+    """Tell that it has ended, and how; anything else is an error."""
+    if job.status().state not in ENDED:
+        raise error
+    render.tell(f"jobsup: {error.message}")
 
 
 @command("stop")
@@ -29,12 +44,19 @@ def stop(
     no_wait: bool,
     socket: str | None,
 ) -> int:
-    """Ask jobs to end, kill those that do not, and wait until they have."""
+    """Ask jobs to end, kill those that do not, and wait until they have.
+
+    Of one that has ended before, a note says how; that is no error.
+    """
     stopped: list[Job] = []
 
     def ask(job: Job) -> None:
-        job.stop(signal, grace)
-        stopped.append(job)
+        try:
+            job.stop(signal, grace)
+        except WrongState as error:
+            _ended_before(job, error)
+        else:
+            stopped.append(job)
 
     with core.supervisor(socket) as supervisor:
         status = each(supervisor, jobs, ask)
@@ -51,15 +73,20 @@ def stop(
 def kill(core: Core, jobs: tuple[str, ...], signal: str | None, socket: str | None) -> int:
     """End all processes of jobs at once, and wait until they have.
 
-    With --signal, only send that signal to the process group of the first process.
+    Of one that has ended before, a note says how; that is no error. With --signal, only send that
+    signal to the process group of the first process, which there has to be.
     """
     killed: list[Job] = []
 
     def end(job: Job) -> None:
         if signal is not None:
             job.signal(signal)
-        else:
+            return
+        try:
             job.kill()
+        except WrongState as error:
+            _ended_before(job, error)
+        else:
             killed.append(job)
 
     with core.supervisor(socket) as supervisor:
@@ -74,7 +101,7 @@ def kill(core: Core, jobs: tuple[str, ...], signal: str | None, socket: str | No
 @socket_option
 @click.pass_obj
 def pause(core: Core, jobs: tuple[str, ...], socket: str | None) -> int:
-    """Freeze jobs; their time limits stand still meanwhile."""
+    """Freeze jobs; their time limits stand still meanwhile. One that is frozen stays so."""
     with core.supervisor(socket) as supervisor:
         return each(supervisor, jobs, lambda job: job.pause())
 
@@ -84,7 +111,7 @@ def pause(core: Core, jobs: tuple[str, ...], socket: str | None) -> int:
 @socket_option
 @click.pass_obj
 def resume(core: Core, jobs: tuple[str, ...], socket: str | None) -> int:
-    """Let frozen jobs go on."""
+    """Let frozen jobs go on; one that runs does so anyway."""
     with core.supervisor(socket) as supervisor:
         return each(supervisor, jobs, lambda job: job.resume())
 

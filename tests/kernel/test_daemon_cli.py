@@ -153,6 +153,20 @@ def test_what_cannot_be_stopped_says_why(cli: Cli) -> None:
     assert "completed" in err
 
 
+def test_what_is_so_already_is_no_error(cli: Cli) -> None:
+    """And what cannot be any more is one."""
+    job, live = cli.start("--", "true"), cli.start("--", "sleep", "1000")
+    cli("wait", job)
+    told = f"jobsup: job {job} has ended (completed): exited with code 0\n"
+    for verb in ("stop", "kill"):
+        assert cli(verb, job) == (0, "", told)
+    for verb in ("pause", "resume", "set --mem 1G", "kill -s HUP"):
+        assert cli(*verb.split(), job) == (125, "", told)
+    for verb in ("pause", "pause", "resume", "resume", "stop"):
+        assert cli(verb, live) == (0, "", "")
+    assert cli("stop", live)[0] == 0
+
+
 def test_pause_set_resume(cli: Cli) -> None:
     job = cli.start("--mem", "64M", "--", "sleep", "1000")
     assert cli("pause", job) == (0, "", "")

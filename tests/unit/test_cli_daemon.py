@@ -451,6 +451,26 @@ def test_stop_waits_for_the_end(cli: Cli) -> None:
     assert cli.daemon.asked("GET", f"/jobs/{JOB}/wait")
 
 
+@pytest.mark.parametrize("verb", ["stop", "kill"])
+def test_what_has_ended_is_stopped_already_and_a_note_says_how(cli: Cli, verb: str) -> None:
+    told = f"job {JOB} has ended (completed): exited with code 0"
+    cli.daemon.answers[STATUS] = [json_answer(ended())]
+    cli.daemon.answers[f"PUT /jobs/{JOB}/{verb}"] = [error("wrong-state", told, 409)]
+    assert cli(verb, JOB) == (0, "", f"jobsup: {told}\n")
+
+
+def test_a_signal_that_nobody_gets_is_an_error(cli: Cli) -> None:
+    told = f"job {JOB} has ended (completed): exited with code 0"
+    cli.daemon.answers[STATUS] = [json_answer(ended())]
+    cli.daemon.answers[f"PUT /jobs/{JOB}/signal"] = [error("wrong-state", told, 409)]
+    assert cli("kill", "-s", "HUP", JOB) == (125, "", f"jobsup: {told}\n")
+
+
+def test_what_cannot_be_stopped_now_is_an_error(cli: Cli) -> None:
+    cli.daemon.answers[f"PUT /jobs/{JOB}/stop"] = [error("wrong-state", "not now", 409)]
+    assert cli("stop", JOB) == (125, "", "jobsup: not now\n")
+
+
 def test_set_without_a_limit_is_refused(cli: Cli) -> None:
     status, _, err = cli("set", JOB)
     assert (status, cli.daemon.requests) == (125, [])
