@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.jobs import Jobs, inits, leaves
+from tests.kernel.jobs import Jobs, clear, inits, leaves
 from tests.kernel.kept import Keeper, kept_in
 
 MOUNTS = Path("/proc/self/mountinfo")
@@ -40,10 +40,13 @@ def nothing_left(jobs: Jobs) -> Iterator[None]:
     """After every test, whatever its job did: no cgroup, no init, no mount more than before."""
     mounts = MOUNTS.read_text()
     yield
-    jobs.close()
-    assert inits() == set(), "an init outlived its job"
-    assert leaves() == set(), "a cgroup outlived its job"
-    assert MOUNTS.read_text() == mounts, "a mount outlived its job"
+    try:
+        jobs.close()
+        assert inits() == set(), "an init outlived its job"
+        assert leaves() == set(), "a cgroup outlived its job"
+        assert MOUNTS.read_text() == mounts, "a mount outlived its job"
+    finally:
+        clear()  # so that one failure stays one
 
 
 @pytest.fixture

@@ -273,13 +273,31 @@ def children(pid: int) -> list[int]:
 
 def wait_no_inits() -> None:
     """Until the last init has gone: what an init does without a supervisor, it does before."""
+    _wait_empty(Path(open_hierarchy().inits))
+
+
+def _wait_empty(cgroup: Path) -> None:
     deadline = time.monotonic() + PATIENCE
-    with open(Path(open_hierarchy().inits, "cgroup.events"), "rb", buffering=0) as events:
+    with (cgroup / "cgroup.events").open("rb", buffering=0) as events:
         poll = select.poll()
         poll.register(events, select.POLLPRI)
         while b"populated 1" in os.pread(events.fileno(), 256, 0):
             poll.poll(max(0, deadline - time.monotonic()) * 1000)
-            assert time.monotonic() < deadline, f"inits are left: {inits()}"
+            left = (cgroup / "cgroup.procs").read_text().split()
+            assert time.monotonic() < deadline, f"in {cgroup.name} are left: {left}"
+
+
+def clear() -> None:
+    """Whatever jobs there are end, and nothing of them stays, as after a test that failed."""
+    for leaf in map(Leaf.of, leaves()):
+        (leaf.path / "cgroup.kill").write_text("1")
+    for pid in inits():
+        with suppress(ProcessLookupError):
+            kill(pid)
+    wait_no_inits()
+    for leaf in map(Leaf.of, leaves()):
+        _wait_empty(leaf.path)
+        leaf.path.rmdir()
 
 
 def wait_ended(pidfd: int) -> None:
