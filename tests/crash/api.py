@@ -128,12 +128,12 @@ class Api:
     def stop(self, job: str) -> None:
         self.ask(job, "stop")
 
-    def all(self, state: str | None = None) -> list[Any]:
-        """One line of each job, or of each that is in this state, newest first."""
+    def all(self, state: str | None = None, name: str | None = None) -> list[Any]:
+        """One line of each job, or of each that is in this state or of this name, newest first."""
         found: list[Any] = []
         after = None
         while True:
-            page = self.call("GET", "/jobs", after=after, state=state)
+            page = self.call("GET", "/jobs", after=after, state=state, name=name)
             found += page["jobs"]
             if (after := page["next"]) is None:
                 return found

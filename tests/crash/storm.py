@@ -103,21 +103,34 @@ class Storm:
     def _client(self, number: int) -> None:
         dice = random.Random(f"{self._seed} {number}")
         count = 0
+        unanswered: list[Entry] = []
         try:
             while not self._over.is_set():
                 self._up.wait()
                 with suppress(Gone):
+                    self._release(unanswered)
                     self._wait_for_room()
                     count += 1
-                    self._one_job(dice, f"{number}-{count}")
+                    entry = _some_entry(dice, f"{number}-{count}")
+                    unanswered.append(entry)
+                    self._one_job(entry, dice, unanswered)
         except BaseException as error:
             self._failures.append(error)
             raise
 
-    def _one_job(self, dice: random.Random, name: str) -> None:
-        entry = _some_entry(dice, name)
+    def _release(self, unanswered: list[Entry]) -> None:
+        """Stop what holds a place and was taken on without an answer: nobody else would, and as
+        many of these as there are places would be the end of all the others."""
+        while unanswered:
+            if unanswered[0].holds:
+                for line in self.station.api.all(name=unanswered[0].name):
+                    self._stop(line["id"])
+            unanswered.pop(0)
+
+    def _one_job(self, entry: Entry, dice: random.Random, unanswered: list[Entry]) -> None:
         self.entries.append(entry)
         self.station.submit(entry)
+        unanswered.clear()
         assert entry.id
         if entry.holds:
             select.select([], [], [], dice.uniform(0, 0.2))
