@@ -105,10 +105,10 @@ class JobSummary(Struct, frozen=True):
     queued_at: str
     started_at: str | None
     ended_at: str | None
-    due_at: str | None  # when a queued job may start at the earliest; None: now
     cause: str | None
     status: int | None
     message: str | None
+    due_at: str | None = None  # when a queued job may start at the earliest; None: now
 
 
 class JobStatus(Struct, frozen=True):

@@ -13,7 +13,7 @@ from ..verdict import rfc3339
 from .job import LiveJob
 from .paths import Paths
 from .records import AttemptRow, Record
-from .state import State
+from .state import ENDED, State
 
 _LIST_CHARACTERS = 1000
 
@@ -61,10 +61,10 @@ def summary(record: Record) -> JobSummary:
         queued_at=rfc3339(record.queued_ns) or "",
         started_at=rfc3339(record.started_ns),
         ended_at=rfc3339(record.ended_ns),
-        due_at=_due_at(record),
         cause=verdict.get("cause"),
         status=verdict.get("status"),
         message=verdict.get("message"),
+        due_at=_due_at(record),
     )
 
 
@@ -81,9 +81,9 @@ def _shortened(argv: list[str]) -> list[str]:
 
 
 def status(
-    record: Record, attempts: Sequence[AttemptRow], handle: Job | None, paths: Paths
+    record: Record, earlier: Sequence[AttemptRow], handle: Job | None, paths: Paths
 ) -> JobStatus:
-    """All that is known of a job."""
+    """All that is known of a job. Of its `earlier` runs rows tell; of the last one, its record."""
     return JobStatus(
         id=record.id,
         name=record.name,
@@ -100,9 +100,18 @@ def status(
         limits=record.limits,
         current=_current(handle),
         output=_output(record, paths.spool(record.id, record.attempt)),
-        attempts=[_attempt(row) for row in attempts],
+        attempts=[_attempt(row) for row in _runs(record, earlier)],
         verdict=record.verdict,
     )
+
+
+def _runs(record: Record, earlier: Sequence[AttemptRow]) -> list[AttemptRow]:
+    """Those that have ended."""
+    runs = [row for row in earlier if row.attempt < record.attempt]
+    if record.state in ENDED:
+        times = record.started_ns, record.ended_ns
+        runs.append(AttemptRow(record.attempt, *times, record.verdict, record.limits))
+    return runs
 
 
 def _due_at(record: Record) -> str | None:
