@@ -176,7 +176,7 @@ def _checked(ref: str) -> str:
     """What can be no id and no name is no job's; as a path it would be another resource."""
     if _REF.fullmatch(ref):
         return ref
-    raise NoSuchJob(f"there is no job {ref!r}")
+    raise NoSuchJob(f"there is no job {ref!r}", hint="an id, the beginning of one, or a name")
 
 
 def _query(asked: Mapping[str, object]) -> str:

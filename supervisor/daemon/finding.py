@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from .peer import Peer
 
 PAGE_MAX = 1000
+_PREFIX_LEAST = 3  # characters; what the store takes for the beginning of an id
+_CANDIDATES = 2  # that are shown; the store finds one more
+_TOO_SHORT = f"of an id give the first {_PREFIX_LEAST} characters or more; jobsup ls --all has them"
 
 
 def sees(peer: Peer) -> int | None:
@@ -48,16 +51,13 @@ class Finder:
             return job.record
         found = [await self._present(row) for row in await self._store.matching(ref, uid)]
         if not found:
-            raise NoSuchJob(f"there is no job {show(ref.encode(errors='replace')[:100])}")
+            hint = _TOO_SHORT if len(ref) < _PREFIX_LEAST else None
+            raise NoSuchJob(f"there is no job {_shown(ref)}", hint=hint)
         named = found[0].name == ref
         unfinished = [record for record in found if record.id in self._live]
         if len(found) == 1 or (named and len(unfinished) <= 1):
             return found[0]
-        several = unfinished if named else found
-        ids = ", ".join(record.id for record in several) + (" …" if len(several) == 3 else "")
-        if named:
-            raise Ambiguous(f"{ref} is the name of several jobs: {ids}", hint="name one by its id")
-        raise Ambiguous(f"{ref} may be one of several jobs: {ids}", hint="give more of the id")
+        raise _ambiguous(ref, unfinished if named else found, named=named)
 
     async def _present(self, row: Record) -> Record:
         """The job as it is now: it may have ended, and been let go of, since its row was read."""
@@ -87,6 +87,20 @@ class Finder:
         )
         shown = [views.summary(await self._present(row)) for row in rows[:limit]]
         return JobPage(shown, str(rows[limit - 1].seq) if len(rows) > limit else None)
+
+
+def _ambiguous(ref: str, several: list[Record], *, named: bool) -> Ambiguous:
+    ids = ", ".join(record.id for record in several[:_CANDIDATES])
+    more = ", …" if len(several) > _CANDIDATES else ""
+    if named:
+        message = f"{_shown(ref)} is the name of several jobs that have not ended"
+        return Ambiguous(f"{message}: {ids}{more}", hint="name one by its id")
+    message = f"several jobs have an id that begins with {_shown(ref)}"
+    return Ambiguous(f"{message}: {ids}{more}", hint="give more of the id, or a name")
+
+
+def _shown(ref: str) -> str:
+    return show(ref.encode(errors="replace")[:100])
 
 
 def _state(name: str | None) -> State | None:

@@ -31,6 +31,9 @@ JOBS = [  # in the order of submission
     ("eee111", ALICE, "aaa", State.COMPLETED),
     ("ff1111", ALICE, "ff", State.COMPLETED),
     ("ff2222", ALICE, "ff", State.COMPLETED),
+    ("ggg111", ALICE, None, State.COMPLETED),
+    ("ggg222", ALICE, None, State.COMPLETED),
+    ("ggg333", ALICE, None, State.COMPLETED),
 ]
 
 
@@ -88,6 +91,7 @@ def test_ids_their_beginnings_and_names(tmp_path: Path, peer: Peer, ref: str, fo
         (ALICE, "bbb", ["bbb111", "bbb222"]),
         (ALICE, "many", ["ccc111", "ccc222"]),
         (ROOT, "ddd", ["ddd111", "ddd222"]),
+        (ALICE, "ggg", ["ggg333", "ggg222"]),
     ],
 )
 def test_several_are_named(tmp_path: Path, peer: Peer, ref: str, named: list[str]) -> None:
@@ -95,7 +99,11 @@ def test_several_are_named(tmp_path: Path, peer: Peer, ref: str, named: list[str
         with pytest.raises(Ambiguous) as refused:
             await finder.find(ref, peer)
         told = refused.value.message
-        assert [job_id for job_id, *_ in JOBS if job_id in told] == named
+        assert {job_id for job_id, *_ in JOBS if job_id in told} == set(named)
+        assert ref in told.split() or f"{ref}:" in told.split()
+        more = sum(ref in (job_id[:3], name) for job_id, _, name, _ in JOBS) > len(named)
+        assert told.endswith(", …") == more
+        assert refused.value.hint
 
     with_finder(tmp_path, body)
 
@@ -138,6 +146,7 @@ def test_what_names_nothing(tmp_path: Path, ref: str) -> None:
         with pytest.raises(NoSuchJob) as refused:
             await finder.find(ref, ROOT)
         assert len(refused.value.message) < 500
+        assert ("first 3 characters" in (refused.value.hint or "")) == (len(ref) < 3)
 
     with_finder(tmp_path, body)
 
