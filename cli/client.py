@@ -6,6 +6,7 @@ whatever becomes of the others; the errors are shown one by one, and the status 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from jobsup.supervisor.errors import BadValue, JobsupError
+from jobsup.supervisor.errors import BadValue, JobsupError, NotReady
 
 from . import render, words
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _COMPLETED_MOST = 200
+_MOMENT = 10.0  # seconds that a daemon may take to come back
 
 
 _JOBS: dict[str, Any] = {"nargs": -1, "required": True, "metavar": "JOB..."}
@@ -90,6 +92,30 @@ def each(supervisor: Supervisor, refs: Iterable[str], action: Callable[[Job], in
             status = error.exit_status
         result = result or status
     return result
+
+
+def until_there(supervisor: Supervisor, most: float | None = None, *, quiet: bool = False) -> None:
+    """For what lasts: let a daemon that is being restarted come back before it is asked anything,
+    as one that goes away later is waited for.
+
+    Args:
+        most: seconds; no more than a moment in any case.
+
+    Raises:
+        NoDaemon: it did not come, or there was none since the host came up.
+    """
+    from jobsup.supervisor.client.errors import Disconnected, NoDaemon
+
+    try:
+        supervisor.ping()
+    except (NoDaemon, Disconnected, NotReady) as error:
+        # What a daemon made for its socket is there while it is not.
+        if not os.path.isdir(os.path.dirname(supervisor.socket) or "."):
+            raise
+        patience = _MOMENT if most is None else min(most, _MOMENT)
+        if not quiet:
+            render.tell(f"jobsup: {error.message}; waiting {patience:g} s for one")
+        supervisor.ping(wait=patience)
 
 
 def all_jobs(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:

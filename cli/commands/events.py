@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .. import render
-from ..client import all_jobs, command, json_option, socket_option
+from ..client import all_jobs, command, json_option, socket_option, until_there
 
 if TYPE_CHECKING:
     from jobsup.supervisor.protocol import Event
@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 def events(core: Core, job: str | None, as_json: bool, socket: str | None) -> None:
     """Show each change of a job's state from now on, until interrupted.
 
-    When the daemon goes away the command ends with an error, since what happens meanwhile is not
-    told to anybody.
+    A daemon that is being restarted is waited for. When it goes away later the command ends with an
+    error, since what happens meanwhile is not told to anybody.
     """
     from ..objects import line
 
     with core.supervisor(socket) as supervisor:
+        until_there(supervisor)
         for event in supervisor.events(job):
             click.echo(line(event) if as_json else _shown(event))
 

@@ -10,7 +10,7 @@ import click
 
 from jobsup.supervisor.errors import BadValue
 
-from ..client import command, job_argument, socket_option, whole
+from ..client import command, job_argument, socket_option, until_there, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,6 +68,8 @@ def out(
     wanted: Wanted = {"follow": follow, "since": since, "tail": tail, "attempt": attempt}
     sys.stdout.flush()
     with core.supervisor(socket) as supervisor:
+        if follow:
+            until_there(supervisor)
         job = supervisor.job(ref)
         try:
             if stream is not None and not timestamps:

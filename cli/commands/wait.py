@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .. import render
-from ..client import command, each, job_argument, json_option, socket_option
+from ..client import command, each, job_argument, json_option, socket_option, until_there
 
 if TYPE_CHECKING:
     from jobsup.supervisor.client.blocking import Job
@@ -32,8 +32,8 @@ def wait(
 ) -> int:
     """Wait until jobs have ended, and exit as they did; of several, as the first that failed.
 
-    A restart of the daemon does not end the waiting. On a terminal a line on stderr tells how it
-    goes; --json prints the verdict, an object a line.
+    A restart of the daemon does not end the waiting, and one that is under way is waited for. On a
+    terminal a line on stderr tells how it goes; --json prints the verdict, an object a line.
     """
     seconds = None
     if timeout is not None:
@@ -52,4 +52,5 @@ def wait(
         return verdict.status
 
     with core.supervisor(socket) as supervisor:
+        until_there(supervisor, seconds, quiet=quiet)
         return each(supervisor, jobs, until_end)

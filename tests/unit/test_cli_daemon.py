@@ -73,13 +73,15 @@ def test_the_socket_is_the_protocols() -> None:
     assert core.SOCKET_VARIABLE == protocol.SOCKET_VARIABLE
 
 
-EVERY = [
-    "start true", "ls", "status x", "out x", "wait x", "stop x", "kill x", "pause x", "resume x",
-    "set x --mem 1M", "rm x", "prune", "explain x", "events", "control", "ping",
+AT_ONCE = [
+    "start true", "ls", "status x", "out x", "stop x", "kill x", "pause x", "resume x",
+    "set x --mem 1M", "rm x", "prune", "explain x", "control", "ping",
 ]  # fmt: skip
+LASTING = ["wait x", "out --follow x", "events"]
+EVERY = [*AT_ONCE, *LASTING]
 
 
-@pytest.mark.parametrize("line", [*EVERY, "run --socket {} true"])
+@pytest.mark.parametrize("line", [*AT_ONCE, "run --socket {} true"])
 def test_without_a_daemon_each_command_says_so(
     line: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,8 +97,43 @@ def test_each_command_names_the_socket_by_a_flag(
     line: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     verb, *rest = line.split()
-    assert invoke([verb, "--socket", str(tmp_path / "none"), *rest], Core()) == 125
-    assert str(tmp_path / "none") in capfd.readouterr().err
+    socket = tmp_path / "none" / "socket"  # of no daemon that there ever was
+    assert invoke([verb, "--socket", str(socket), *rest], Core()) == 125
+    assert capfd.readouterr().err.startswith(f"jobsup: {socket}: there is no such socket")
+
+
+@pytest.mark.parametrize("line", LASTING)
+def test_what_lasts_waits_a_moment_for_a_daemon(
+    line: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBSUP_SOCKET", str(tmp_path / "none"))
+    monkeypatch.setattr("jobsup.cli.client._MOMENT", 0.1)
+    assert invoke(line.split(), Core()) == 125
+    first, second, hint = capfd.readouterr().err.splitlines()
+    assert first == f"{second}; waiting 0.1 s for one"
+    assert second.endswith("there is no such socket, so no daemon")
+    assert hint.startswith("hint: start one")
+
+
+@pytest.mark.parametrize("line", ["wait -q x", "wait --timeout 0 x"])
+def test_a_wait_for_a_daemon_is_part_of_the_wait(
+    line: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBSUP_SOCKET", str(tmp_path / "none"))
+    monkeypatch.setattr("jobsup.cli.client._MOMENT", 0.1 if "-q" in line else 3600)
+    assert invoke(line.split(), Core()) == 125
+    assert ("waiting 0 s" in capfd.readouterr().err) == ("-q" not in line)
+
+
+def test_a_daemon_that_comes_back_is_asked(tmp_path: Path) -> None:
+    path = tmp_path / "jobsup.sock"
+    command = [sys.executable, "-I", "-m", "jobsup", "wait", f"--socket={path}", JOB]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().endswith("waiting 10 s for one\n")
+        with FakeDaemon(path) as daemon:
+            daemon.answers[STATUS] = [json_answer(ended("exited", 3))]
+            assert process.wait(60) == 3
 
 
 # ---- start
