@@ -138,7 +138,7 @@ def explain(status: JobStatus) -> None:
 
 def _evidence(verdict: Mapping[str, Any]) -> Iterator[str]:
     """Only what is known is told."""
-    if (seconds := verdict.get("wall_seconds")) is not None:
+    if (seconds := verdict.get("wall_seconds")) is not None:  # with its pauses
         yield f"it ran for {seconds:.3f} s, as {verdict.get('user')}"
     if (code := verdict.get("exit_code")) is not None:
         yield f"its first process exited with {code}"

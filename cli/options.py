@@ -58,7 +58,7 @@ GROUPS: dict[str, list[tuple[str, str, str]]] = {
         ("--oom-score-adj", "N", "-1000 to 1000; 0 unless said."),
     ],
     "Time and output": [
-        ("--time", "TIME", "Longest run: 10s, 1h30m."),
+        ("--time", "TIME", "Longest run: 10s, 1h30m; pauses do not count."),
         ("--cpu-time", "TIME", "CPU time of all its processes together."),
         ("--grace", "TIME", "From SIGTERM to SIGKILL; 5s unless said."),
         ("--output-max", "SIZE", "Most output, stdout and stderr together."),

@@ -35,7 +35,7 @@ class _Head(NamedTuple):
     failed_errno: int
     output_errno: int
     failed_op: int
-    unused: int
+    paused_ms: int
     started_ns: int
     ended_ns: int
     wall_ns: int
@@ -82,6 +82,7 @@ class ExitRecord:
         started_ns: CLOCK_REALTIME at exec, 0 when there was none.
         ended_ns: CLOCK_REALTIME when the leaf was empty.
         wall_ns: CLOCK_MONOTONIC between the two.
+        paused_ms: of these, its clocks stood still.
         stdout_bytes, stderr_bytes: what the job wrote, delivered.
         lost_bytes: what it wrote beyond the output cap, or what no reader took.
         output_errno: why a write of its output, or to its spool, failed, 0 when none did; EPIPE is
@@ -99,6 +100,7 @@ class ExitRecord:
     started_ns: int = 0
     ended_ns: int = 0
     wall_ns: int = 0
+    paused_ms: int = 0
     stdout_bytes: int = 0
     stderr_bytes: int = 0
     lost_bytes: int = 0
@@ -131,6 +133,7 @@ def decode(data: bytes, steps: Sequence[Step] = ()) -> ExitRecord:
         started_ns=head.started_ns,
         ended_ns=head.ended_ns,
         wall_ns=head.wall_ns,
+        paused_ms=head.paused_ms,
         stdout_bytes=head.stdout_bytes,
         stderr_bytes=head.stderr_bytes,
         lost_bytes=head.lost_bytes,

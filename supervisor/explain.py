@@ -156,6 +156,8 @@ def _timeout(case: Case) -> Sentences:
     spec, record = case.spec, case.record
     assert record is not None
     took = f"after {record.wall_ns / 1e9:.1f}s"
+    if record.paused_ms >= 50:  # else nobody sees it in the sum
+        took += f", of which it was paused for {record.paused_ms / 1e3:.1f}s"
     if spec.time is None:
         return f"time limit reached: {case.command} was ended {took}", None
     message = f"time limit {format_duration(spec.time)} reached: {case.command} was ended {took}"

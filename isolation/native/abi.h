@@ -188,7 +188,7 @@ struct record_head {
 	int32_t output_errno; /* of the first write to the reader or the spool that failed; EPIPE: the
 	                       * reader had gone */
 	uint32_t failed_op; /* enum step_op of failed_step, 0 without one */
-	uint32_t unused;
+	uint32_t paused_ms; /* of wall_ns: its clocks stood still; at most what this can hold */
 	uint64_t started_ns; /* CLOCK_REALTIME */
 	uint64_t ended_ns;   /* CLOCK_REALTIME */
 	uint64_t wall_ns;    /* CLOCK_MONOTONIC between the two */

@@ -161,6 +161,10 @@ def test_the_limits_that_ended_a_job_are_named_and_doubled() -> None:
     found = verdict(record(9, EndedBy.WALL_TIME, wall_ns=10 * SECOND), time="10s")
     assert found.message == "time limit 10s reached: python3 was ended after 10.0s"
     assert found.hint == "--time 20s"
+    stood = record(9, EndedBy.WALL_TIME, wall_ns=13 * SECOND, paused_ms=3000)
+    assert verdict(stood, time="10s").message == (
+        "time limit 10s reached: python3 was ended after 13.0s, of which it was paused for 3.0s"
+    )
     found = verdict(record(9, EndedBy.CPU_TIME), cpu_time="5s")
     assert (found.message, found.hint) == (
         "CPU time budget 5s used up: python3 was ended",

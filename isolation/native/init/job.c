@@ -15,12 +15,14 @@
 #include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
+#include <time.h>
 
 struct job job;
 
 static bool paused; /* to be frozen */
 static bool frozen; /* every process of it is */
 static struct itimerspec wall_left; /* when paused */
+static uint64_t paused_since; /* ms of CLOCK_MONOTONIC */
 
 void job_tell(void)
 {
@@ -68,6 +70,13 @@ void job_on_grace(void)
 {
 	if (events_drain(ON_GRACE))
 		(void)leaf_kill();
+}
+
+static uint64_t monotonic_ms(void)
+{
+	struct timespec now;
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 static void stop_wall_clock(void)
@@ -145,8 +154,18 @@ void job_pause(void)
 	if (leaf_freeze(true) != 0)
 		return;
 	paused = true;
+	paused_since = monotonic_ms();
 	if (events_fd(ON_WALL) >= 0)
 		stop_wall_clock();
+}
+
+void job_end_pause(void)
+{
+	if (!paused)
+		return;
+	paused = false;
+	uint64_t all = record_head.paused_ms + (monotonic_ms() - paused_since);
+	record_head.paused_ms = all < UINT32_MAX ? (uint32_t)all : UINT32_MAX;
 }
 
 void job_resume(void)
@@ -154,7 +173,7 @@ void job_resume(void)
 	if (!paused)
 		return;
 	(void)leaf_freeze(false);
-	paused = false;
+	job_end_pause();
 	if (events_fd(ON_WALL) >= 0)
 		(void)timerfd_settime(events_fd(ON_WALL), 0, &wall_left, NULL);
 	job_start_cpu_time();

@@ -31,6 +31,9 @@ void job_stop(enum ended_by reason, int number, uint64_t grace_ms);
 void job_pause(void);
 void job_resume(void);
 
+/* Count the pause in which it ended, if it did. */
+void job_end_pause(void);
+
 /* Give it all of its wall time from now on, or a look at its CPU time, where that is limited.
  * -1 with errno: the wall time cannot be watched. CPU time that cannot be watched kills the job. */
 int job_start_wall_time(void);

@@ -246,6 +246,7 @@ static int finish(void)
 		record_head.wait_status = status;
 	record_head.ended_ns = realtime();
 	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	job_end_pause();
 	if (record_head.flags & RECORD_EXECUTED)
 		record_head.wall_ns = nanoseconds(now) - nanoseconds(executed);
 
