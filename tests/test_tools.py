@@ -98,7 +98,7 @@ def test_the_guest_shares_what_options_name(
     for name in ("work", "data", "out", "lib", "a:b"):
         (tmp_path / name).mkdir()
     (tmp_path / "lib" / "file").touch()
-    line = rf"--rw ../data:/srv --json={tmp_path}/out/v.json --ro ../lib/file --ro ../a\:b"
+    line = rf"--rw ../data:/srv --verdict={tmp_path}/out/v.json --ro ../lib/file --ro ../a\:b"
     assert shared(line, tmp_path / "work", monkeypatch) == {
         ("--rw", f"{tmp_path}/work"),
         ("--rw", f"{tmp_path}/data"),
@@ -120,7 +120,7 @@ def test_what_the_command_names_is_not_shared(
 
 
 @pytest.mark.parametrize(
-    "line", ["--rw /", "--ro /proc/1", "--json /dev/null", "--json /dev/stdout", "--json -"]
+    "line", ["--rw /", "--ro /proc/1", "--verdict /dev/null", "--verdict /dev/stdout", "--verdict -"]
 )
 def test_what_is_the_guests_own_is_never_shared(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shared(line, Path("/"), monkeypatch) == set()
@@ -131,12 +131,12 @@ def test_what_is_not_there_shares_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert shared(line, in_guest.REPO, monkeypatch) == {("--rw", str(in_guest.REPO))}
 
 
-@pytest.mark.parametrize("words", ["ls -l", "-- ls -l", "-q ls --", "-q -- ls --json x"])
+@pytest.mark.parametrize("words", ["ls -l", "-- ls -l", "-q ls --", "-q -- ls --verdict x"])
 def test_another_file_takes_the_verdict(words: str) -> None:
-    args = ["run", "--json", "/dev/fd/9", *words.split()]
+    args = ["run", "--verdict", "/dev/fd/9", *words.split()]
     job = in_guest.asked(args)
     assert job is not None
-    assert in_guest.asked(in_guest.with_json(args, job, Path("/v"))) == job._replace(json="/v")
+    assert in_guest.asked(in_guest.with_verdict(args, job, Path("/v"))) == job._replace(verdict="/v")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-PATIENCE = 120.0  # seconds until something that hangs has failed; no promise is measured with it
+from tests.machine import PATIENCE
+
 UNFINISHED = ("queued", "starting", "running", "paused", "stopping")
 
 

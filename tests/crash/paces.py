@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.crash.api import PATIENCE, Gone, Refused
+from tests.crash.api import Gone, Refused
 from tests.crash.books import Entry
 from tests.crash.station import Station
+from tests.machine import PATIENCE
 
 
 class Paces:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import threading
 
-from tests.crash.api import PATIENCE, Gone
+from tests.crash.api import Gone
 from tests.crash.books import BLOCK, Account, Entry
 from tests.crash.paces import paces_of
 from tests.crash.station import Station
+from tests.machine import PATIENCE
 
 
 class _Follower(threading.Thread):

@@ -14,10 +14,10 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.crash.api import PATIENCE
 from tests.crash.books import Entry
 from tests.crash.paces import paces_of, start_holding, stop
 from tests.crash.station import Station, Zygote
+from tests.machine import PATIENCE, inits, leaves
 
 
 def _before(station: Station) -> None:
@@ -37,12 +37,12 @@ def _before(station: Station) -> None:
 
 def _ended_alone(station: Station) -> Entry:
     """One that ends when there is no daemon any more: only its init's record tells how."""
-    before = set(station.inits())
+    before = inits()
     with paces_of(station) as paces:
         entry = station.submit(Entry("told", out=3, code=6, paces=2))
         paces.go()
         paces.wait_done()
-        (init,) = set(station.inits()) - before
+        (init,) = inits() - before
         end = os.pidfd_open(init)
         station.kill()
         paces.go()
@@ -68,7 +68,7 @@ def _after(station: Station, ids: dict[str, str]) -> None:
         "again": api.wait(ids["again"]),
         "output of told": b"".join(api.pieces(ids["told"], stream="stdout")).decode(),
         "journal": station.journal(),
-        "leaves": [leaf.name for leaf in station.leaves()],
+        "leaves": sorted(leaves()),
     }
     print(json.dumps(told), flush=True)
 

@@ -1,8 +1,5 @@
 """Where the crash tests keep one supervisor's state, its jobs' journal, and whichever daemon is
-alive at the moment.
-
-A daemon is ready when it says so as systemd would be told (NOTIFY_SOCKET), and has died when the
-process that forked it could reap it: nothing here is guessed, and nothing slept for.
+alive at the moment: one that a zygote forked, and that dies where it is told to.
 """
 
 from __future__ import annotations
@@ -12,20 +9,17 @@ import os
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from tests.crash.api import PATIENCE, Api
+from tests.crash.api import Api
 from tests.crash.books import Account, Entry, balance
-
-REPO = Path(__file__).parents[2]
-CGROUP = Path("/sys/fs/cgroup")
+from tests.daemons import Daemon, Died, Process
+from tests.machine import PATIENCE, REPO, inits, kill, leaves, processes, wait_ended
 
 
 class Zygote:
@@ -50,15 +44,12 @@ class Zygote:
         assert line, "the zygote died"
         return line
 
-    def start(self, arguments: list[str], env: dict[str, str], log: Path) -> int:
-        return self._ask({"start": arguments, "env": env, "log": str(log)})
+    def start(self, arguments: Sequence[str], env: Mapping[str, str], log: Path) -> Forked:
+        return Forked(self, self._ask({"start": arguments, "env": dict(env), "log": str(log)}))
 
     def reap(self, pid: int) -> int:
-        return self._ask({"reap": pid})
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+        """Its status as Popen has it, once it has ended."""
+        return os.waitstatus_to_exitcode(self._ask({"reap": pid}))
 
     def close(self) -> None:
         assert self._process.stdin
@@ -68,147 +59,94 @@ class Zygote:
         self._process.stdout.close()
 
 
-class Died(Exception):
-    """The daemon ended before it was ready."""
+class Forked:
+    """A daemon's process that is a zygote's child."""
+
+    def __init__(self, zygote: Zygote, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._zygote = zygote
+
+    def send_signal(self, sig: int) -> None:
+        os.kill(self.pid, sig)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """As Popen's; it is the zygote's patience that counts."""
+        self.returncode = self._zygote.reap(self.pid)
+        return self.returncode
 
 
 class Killed(Exception):
     """The daemon died when it was asked to end."""
 
 
-class Station:
-    """One state directory and its daemons, one after the other."""
+class Station(Daemon):
+    """One state directory, its daemons, and the journal of its jobs."""
 
     def __init__(self, directory: Path, zygote: Zygote, **options: object) -> None:
+        flags = (("--" + name.replace("_", "-"), str(value)) for name, value in options.items())
+        super().__init__(directory, *chain.from_iterable(flags))
         self.place = directory / "place"
-        self.state = directory / "state"
-        self.log = directory / "daemon.log"
         self.options = options
         self._zygote = zygote
-        self._pid: int | None = None
         self.deaths = 0
         self.place.mkdir(exist_ok=True)
         (self.place / "journal").touch()
         shutil.copy(bookkeeper(), self.place / "bookkeeper")
-        self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        (directory / "notify").unlink(missing_ok=True)
-        self._notices.bind(str(directory / "notify"))
-        self._notify = str(directory / "notify")
-        self.api = Api(self.state / "run" / "jobsup.sock")
-        self._before = _processes()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        if kind is not None and self.log.exists():
-            print(self.log.read_text()[-4000:], *_processes().items(), sep="\n", file=sys.stderr)
-        self.end_all()
-        self._notices.close()
+        self.api = Api(self.socket)
+        self._before = processes()
 
     # ---- daemons
 
     def start(self, kill_at: str = "", *, ready: bool = True) -> None:
-        """Start a daemon that kills itself at this point; wait until it is ready.
+        """Start a daemon that kills itself at this point; returns when it is ready.
 
         Raises:
             Died: it ended first.
         """
-        assert self._pid is None
-        arguments = ["serve", "--state", str(self.state)]
-        for name, value in self.options.items():
-            arguments += ["--" + name.replace("_", "-"), str(value)]
-        env = {"NOTIFY_SOCKET": self._notify, "JOBSUP_KILL_AT": kill_at}
-        self._drop_notices()
-        self._pid = self._zygote.start(arguments, env, self.log)
-        if ready:
-            self.wait_ready()
+        self._kill_at = kill_at
+        super().start(ready=ready)
+
+    def _begin(self, environment: Mapping[str, str]) -> Process:
+        environment = {**environment, "JOBSUP_KILL_AT": self._kill_at}
+        return self._zygote.start(self.arguments, environment, self.log)
 
     def start_second(self) -> str:
         """Start another daemon beside the one that lives; what it said when it gave up."""
         before = len(self.log.read_text())
-        pid = self._zygote.start(["serve", "--state", str(self.state)], {}, self.log)
-        status = self._zygote.reap(pid)
-        assert os.WIFEXITED(status), f"{status:#x}"
-        assert os.WEXITSTATUS(status) == 125, f"{status:#x}"
+        status = self._zygote.start(self.arguments, {}, self.log).wait()
+        assert status == 125, status
         return self.log.read_text()[before:]
 
     def wait_ready(self) -> None:
         """Until it takes requests.
 
         Raises:
-            Died: it ended first.
+            Died: it died of SIGKILL first.
         """
-        assert self._pid is not None
-        watched, notices = os.pidfd_open(self._pid), self._notices.fileno()
         try:
-            while True:
-                ready, _, _ = select.select([notices, watched], [], [], PATIENCE)
-                assert ready, "the daemon does not become ready"
-                if notices in ready and b"READY=1" in self._notices.recv(4096):
-                    return
-                if watched in ready and not self._is_noticed():
-                    self.wait_death()
-                    raise Died
-        finally:
-            os.close(watched)
-
-    def _is_noticed(self) -> bool:
-        return bool(select.select([self._notices], [], [], 0)[0])
-
-    def _drop_notices(self) -> None:
-        while self._is_noticed():
-            self._notices.recv(4096)
-
-    @property
-    def alive(self) -> bool:
-        """Whether there is a daemon that was not seen to die."""
-        return self._pid is not None
-
-    @property
-    def pid(self) -> int:
-        assert self._pid is not None, "there is no daemon"
-        return self._pid
-
-    def kill(self) -> None:
-        """SIGKILL, now."""
-        os.kill(self.pid, signal.SIGKILL)
-        self.wait_death()
+            super().wait_ready()
+        except Died as died:
+            self.deaths += 1
+            assert died.status == -signal.SIGKILL, died
+            raise
 
     def wait_death(self) -> None:
-        """Until it has died of SIGKILL."""
-        status = self._zygote.reap(self.pid)
-        self._pid = None
+        super().wait_death()
         self.deaths += 1
-        told = f"the daemon was not killed but ended by itself: {status:#x}"
-        assert os.WIFSIGNALED(status), told
-        assert os.WTERMSIG(status) == signal.SIGKILL, told
 
-    def end(self) -> None:
+    def end(self, number: int = signal.SIGTERM) -> None:
         """As a service manager ends it.
 
         Raises:
             Killed: it came to the point at which it was to die.
         """
-        os.kill(self.pid, signal.SIGTERM)
-        status = self._zygote.reap(self.pid)
-        self._pid = None
-        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+        os.kill(self.pid, number)
+        status = self.wait_end()
+        if status == -signal.SIGKILL:
             self.deaths += 1
             raise Killed
-        assert status == 0, f"the daemon ended with {status:#x}"
-
-    def end_all(self) -> None:
-        """Whatever the test left: the daemon, and the jobs that go on without it."""
-        if self._pid is not None:
-            with suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL)
-            self._zygote.reap(self._pid)
-            self._pid = None
-        for leaf in self.leaves():
-            (leaf / "cgroup.kill").write_text("1")
+        assert status == 0, f"the daemon ended with {status}"
 
     # ---- the books
 
@@ -233,39 +171,23 @@ class Station:
         account = self.balance(entries)
         assert not account.complaints, "\n".join([str(account), *account.complaints])
 
-    def leaves(self) -> list[Path]:
-        """The cgroups of jobs: those that have limits of their own."""
-        return [path.parent for path in CGROUP.glob("**/jobs/*/cgroup.procs")]
-
-    def inits(self) -> list[int]:
-        """The pids of all inits."""
-        found = []
-        for pid in _processes():
-            with suppress(FileNotFoundError):
-                if Path(f"/proc/{pid}/comm").read_text() == "jobsup-init\n":
-                    found.append(pid)
-        return found
-
     def kill_init(self) -> None:
         """SIGKILL to the only one there is."""
-        (init,) = self.inits()
-        os.kill(init, signal.SIGKILL)
+        (init,) = inits()
+        kill(init)
 
     def wait_ended(self, pidfds: list[int]) -> None:
         """Until the processes behind them have; the descriptors are closed."""
         for pidfd in pidfds:
-            assert select.select([pidfd], [], [], PATIENCE)[0], "a process goes on"
+            wait_ended(pidfd)
             os.close(pidfd)
 
     def remains(self, known: set[str]) -> list[str]:
         """What is left of jobs that have all ended: processes, cgroups, sockets, and files that
         belong to no job."""
-        processes = _processes()
-        left = [
-            f"process {pid} {processes[pid]}"
-            for pid in sorted(processes.keys() - self._before.keys())
-        ]
-        left += [f"cgroup {leaf}" for leaf in self.leaves()]
+        now = processes()
+        left = [f"process {pid} {now[pid]}" for pid in sorted(now.keys() - self._before.keys())]
+        left += [f"cgroup {leaf}" for leaf in leaves()]
         for socket_ in self.state.glob("run/**/*"):
             if socket_.is_socket() or socket_.is_file():
                 left.append(f"file {socket_}")
@@ -274,17 +196,6 @@ class Station:
             if path.name not in known:
                 left.append(f"file {path}")
         return left
-
-
-def _processes() -> dict[int, str]:
-    """All there are, but those of the kernel."""
-    found = {}
-    for path in Path("/proc").iterdir():
-        if path.name.isdecimal():
-            with suppress(OSError):
-                if command := (path / "cmdline").read_bytes():
-                    found[int(path.name)] = command.replace(b"\0", b" ").decode(errors="replace")
-    return found
 
 
 _SOURCE = REPO / "tests" / "programs" / "bookkeeper.c"

@@ -16,10 +16,12 @@ import threading
 import time
 from contextlib import suppress
 
-from tests.crash.api import PATIENCE, Gone, Refused
+from tests.crash.api import Gone, Refused
 from tests.crash.books import Account, Entry
 from tests.crash.points import POINTS
-from tests.crash.station import Died, Killed, Station
+from tests.crash.station import Killed, Station
+from tests.daemons import Died
+from tests.machine import PATIENCE
 
 MAX_RUNNING = 6
 _QUEUED = 20  # more than that, and clients wait

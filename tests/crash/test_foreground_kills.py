@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.crash.api import PATIENCE
 from tests.crash.books import Entry, blocks
 from tests.crash.paces import Paces, paces_of
-from tests.crash.station import REPO, Station
+from tests.crash.station import Station
+from tests.machine import PATIENCE, REPO, inits
 
 
 class Foreground:
@@ -76,7 +76,7 @@ def _require_nothing_left(station: Station, known: str) -> None:
 def test_a_client_that_is_killed_takes_its_job_with_it(station: Station, daemon: str) -> None:
     station.start()
     with foreground(station) as (run, _):
-        ends = [os.pidfd_open(init) for init in station.inits()]
+        ends = [os.pidfd_open(init) for init in inits()]
         if daemon == "is dead":
             station.kill()
         run.kill()
@@ -94,7 +94,7 @@ def test_a_client_that_is_killed_takes_its_job_with_it(station: Station, daemon:
 def test_a_daemon_that_is_killed_is_not_missed(station: Station, back: str) -> None:
     station.start()
     with foreground(station, code=7) as (run, paces):
-        ends = [os.pidfd_open(init) for init in station.inits()]
+        ends = [os.pidfd_open(init) for init in inits()]
         station.kill()
         if back == "before its end":
             station.start()
@@ -134,7 +134,7 @@ def test_a_daemon_that_dies_in_the_launch_leaves_no_job_behind(
 def test_a_client_that_is_interrupted_without_a_daemon_ends_its_job(station: Station) -> None:
     station.start()
     with foreground(station) as (run, _):
-        ends = [os.pidfd_open(init) for init in station.inits()]
+        ends = [os.pidfd_open(init) for init in inits()]
         station.kill()
         run.process.send_signal(signal.SIGTERM)
         station.wait_ended(ends)

@@ -17,7 +17,9 @@ from tests.crash.api import Gone
 from tests.crash.books import Entry
 from tests.crash.paces import paces_of, start_holding, stop
 from tests.crash.points import POINTS
-from tests.crash.station import REPO, Died, Station
+from tests.crash.station import Station
+from tests.daemons import Died
+from tests.machine import REPO
 
 # The launch and the end of a job that is started at once. Of the commits the first one is its row.
 PLAIN = [

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import resource
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.daemon.served import Served
-from tests.kernel.jobs import inits, leaves
+from tests.machine import end_all_jobs, leaves
 
 Opener = Callable[..., Served]
 
@@ -46,20 +45,14 @@ def served(
     # Not below pytest's own directory, which only root may enter.
     directory = Path(tempfile.mkdtemp(prefix="jobsup-daemon-", dir="/run"))
     directory.chmod(0o711)
-    daemon = Served(directory, *flags, **options)
     try:
-        if before is not None:
-            before(daemon.state)
-        daemon.start()
-        yield daemon
-    except BaseException:
-        if daemon.log.exists():
-            print(daemon.log.read_text()[-4000:], file=sys.stderr)
-        raise
+        with Served(directory, *flags, **options) as daemon:
+            if before is not None:
+                before(daemon.state)
+            daemon.start()
+            yield daemon
     finally:
-        daemon.close()
         rmtree(directory)
-    assert inits() == set(), "an init outlived its job"
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +72,16 @@ def open_daemon() -> Iterator[Opener]:
 @pytest.fixture
 def clean(daemon: Served) -> Iterator[Served]:
     """The module's daemon without jobs, before and after."""
+    daemon.revive()
+    said = daemon.log.stat().st_size
     yield daemon
-    for line in daemon.api.all():
-        daemon.api.call("DELETE", f"/jobs/{line['id']}", force=1)
-    assert leaves() == set(), "a cgroup outlived its job"
-    assert "Traceback" not in daemon.log.read_text(), daemon.log.read_text()[-4000:]
+    try:
+        for line in daemon.api.all():
+            daemon.api.call("DELETE", f"/jobs/{line['id']}", force=1)
+        assert leaves() == set(), "a cgroup outlived its job"
+        assert b"Traceback" not in daemon.log.read_bytes()[said:], daemon.last_words()
+    finally:
+        end_all_jobs()  # so that one failure stays one
 
 
 def long_form(variable: str, short: int) -> int:

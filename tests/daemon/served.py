@@ -1,7 +1,6 @@
 """A real `jobsup serve`, its process looked at from outside, and clients of whichever user.
 
-It is ready when it says so as systemd would be told (NOTIFY_SOCKET): nothing is polled. What a
-client says goes over plain sockets, and nothing of jobsup's own client is used.
+What a client says goes over plain sockets, and nothing of jobsup's own client is used.
 """
 
 from __future__ import annotations
@@ -10,21 +9,17 @@ import itertools
 import json
 import os
 import re
-import resource
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jobsup.isolation import open_hierarchy, sweep
-from tests.crash.api import PATIENCE, Api
-from tests.kernel.jobs import wait_no_inits
+from tests.crash.api import Api
+from tests.daemons import Daemon
+from tests.machine import PATIENCE
 
-JOBSUP = [sys.executable, "-I", "-m", "jobsup"]
 HEADERS_THAT_DIFFER = re.compile(rb"\r\nDate: [^\r]*")
 
 
@@ -44,76 +39,21 @@ class Answer(NamedTuple):
         return str(self.said["error"]["code"])
 
 
-class Served:
-    """One state and its daemons, one after the other."""
+class Served(Daemon):
+    """A daemon that is asked, and looked at."""
 
-    def __init__(
-        self,
-        directory: Path,
-        *flags: str,
-        descriptors: int | None = None,
-        state: Path | None = None,
-    ) -> None:
-        """`descriptors`: how many the daemon may have; `state`: where, else in `directory`."""
-        self.state = state or directory / "state"
-        self.log = directory / "daemon.log"
-        self.socket = self.state / "run" / "jobsup.sock"
-        self.api = Api(self.socket)
-        self._flags = flags
-        self._descriptors = descriptors
-        self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._notices.bind(str(directory / "notify"))
-        self._notices.settimeout(PATIENCE)
-        self._environment = {**os.environ, "NOTIFY_SOCKET": str(directory / "notify")}
+    @cached_property
+    def api(self) -> Api:
+        return Api(self.socket)
 
-    @property
-    def command(self) -> list[str]:
-        return [*JOBSUP, "serve", "--state", str(self.state), *self._flags]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Of somebody who uses this daemon."""
-        return {**os.environ, "JOBSUP_SOCKET": str(self.socket)}
-
-    # ---- the process
-
-    def start(self) -> None:
-        """Start a daemon; returns when it is ready."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env=self._environment, preexec_fn=self._limit if self._descriptors else None,
-            )  # fmt: skip
-        while b"READY=1" not in self._notices.recv(4096):
-            pass
-
-    def _limit(self) -> None:
-        assert self._descriptors is not None
-        resource.setrlimit(resource.RLIMIT_NOFILE, (self._descriptors, self._descriptors))
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(PATIENCE)
-
-    def end(self) -> None:
-        """As a service manager ends it; jobs go on."""
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(PATIENCE) == 0, self.log.read_text()[-4000:]
-
-    def close(self) -> None:
-        """The daemon and every job, whatever the test left."""
-        self.process.kill()
-        self.process.wait(PATIENCE)
-        # Not the leaves': a job that was only just acknowledged has nothing in its own yet.
-        place = open_hierarchy()
-        Path(place.inits, "cgroup.kill").write_text("1")
-        wait_no_inits()
-        sweep(place)
-        self._notices.close()
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
+    def revive(self) -> None:
+        """Start a daemon where a test that failed has left none."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(self.socket)) == 0:
+                return
+        if self.alive:
+            self.wait_end()
+        self.start()
 
     # ---- what it costs
 

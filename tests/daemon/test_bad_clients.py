@@ -15,7 +15,7 @@ import pytest
 
 from tests.daemon.conftest import Opener
 from tests.daemon.served import Answer, Served, answer_of, one_answer, received, request
-from tests.kernel.jobs import PATIENCE
+from tests.machine import PATIENCE
 
 SOMEBODY, SOMEBODY_ELSE = 47001, 47002
 IDLE = 1000

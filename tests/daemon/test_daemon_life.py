@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
 from pathlib import Path
 
 from tests.daemon.conftest import Opener
-from tests.daemon.served import JOBSUP, Served, one_answer, request
-from tests.kernel.jobs import PATIENCE, leaves
+from tests.daemon.served import Served, one_answer, request
+from tests.machine import JOBSUP, PATIENCE, leaves
 
 
 def jobsup(daemon: Served, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -102,8 +101,7 @@ def test_sigterm_ends_the_daemon_and_not_its_jobs(open_daemon: Opener) -> None:
 def test_every_signal_that_ends_it_ends_it_well(open_daemon: Opener) -> None:
     daemon = open_daemon()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        os.kill(daemon.pid, number)
-        assert daemon.process.wait(PATIENCE) == 0
+        daemon.end(number)
         daemon.start()
 
 

@@ -14,8 +14,8 @@ import time
 from contextlib import ExitStack
 
 from tests.daemon.conftest import Opener, long_form
-from tests.daemon.served import JOBSUP, Served, answer_of, received, request
-from tests.kernel.jobs import PATIENCE, leaves
+from tests.daemon.served import Served, answer_of, received, request
+from tests.machine import JOBSUP, PATIENCE, leaves
 
 QUICK, DEAF = 200, 100
 OUTPUT_MIB = long_form("JOBSUP_OUTPUT_MIB", 192)

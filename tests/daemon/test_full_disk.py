@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.conftest import served
-from tests.daemon.served import JOBSUP, Served
-from tests.kernel.jobs import PATIENCE, leaves
+from tests.daemon.served import Served
+from tests.machine import JOBSUP, PATIENCE, leaves
 
 SIZE = 12 << 20
 FLOOD = 24 << 20

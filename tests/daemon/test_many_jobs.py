@@ -24,7 +24,7 @@ from jobsup.supervisor.daemon.store import Store
 from tests.crash.api import Refused
 from tests.daemon.conftest import long_form, served
 from tests.daemon.served import Served, private_kib
-from tests.kernel.jobs import inits, leaves
+from tests.machine import inits, leaves
 
 LIVE = long_form("JOBSUP_LIVE_JOBS", 120)
 ENDED = 10_000

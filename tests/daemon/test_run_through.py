@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from tests.daemon.conftest import Opener
-from tests.daemon.served import JOBSUP, Served
-from tests.kernel.jobs import PATIENCE, leaves, program, wait_no_inits
+from tests.daemon.served import Served
+from tests.kernel.jobs import program
+from tests.machine import JOBSUP, PATIENCE, leaves, wait_no_inits
 
 STDIN_MIB = 64
 

@@ -95,7 +95,7 @@ def test_a_directory_that_no_job_sees_is_said_with_the_remedy(here: Path) -> Non
 
 
 def test_the_verdict_is_written_where_the_caller_stands(here: Path) -> None:
-    done = run("--ro", ".", "--mem", "24M", "--json", "verdict.json", "--",
+    done = run("--ro", ".", "--mem", "24M", "--verdict", "verdict.json", "--",
                "python3", "-c", "bytearray(100 << 20)", cwd=here)  # fmt: skip
     assert done.returncode == 137
     verdict = json.loads((here / "verdict.json").read_text())
@@ -154,7 +154,7 @@ def test_without_stdin_the_callers_input_is_left_alone() -> None:
 
 
 def test_a_verdict_for_a_pipe_of_the_shell_arrives_there(here: Path) -> None:
-    script = f"cd {here}; {RUN} jobsup run --ro . --json >(cat) -- sh -c 'exit 5'"
+    script = f"cd {here}; {RUN} jobsup run --ro . --verdict >(cat) -- sh -c 'exit 5'"
     bash = ["bash", "-c", script]
     done = subprocess.run(
         bash, stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False
@@ -173,12 +173,12 @@ def test_streams_that_are_closed_are_no_error(redirections: str) -> None:
 
 
 def test_a_verdict_for_standard_output_arrives_there() -> None:
-    done = run("--json", "/dev/stdout", "--", "true", cwd=REPO)
+    done = run("--verdict", "/dev/stdout", "--", "true", cwd=REPO)
     assert (done.returncode, json.loads(done.stdout)["status"]) == (0, 0), done.stderr
 
 
 def test_a_verdict_that_cannot_be_written_is_told_in_a_sentence() -> None:
-    done = run("--json", "/dev/full", "--", "true", cwd=REPO)
+    done = run("--verdict", "/dev/full", "--", "true", cwd=REPO)
     assert (done.returncode, len(said(done))) == (125, 1), done.stderr
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.jobs import Jobs, clear, inits, leaves
+from tests.kernel.jobs import Jobs
 from tests.kernel.kept import Keeper, kept_in
+from tests.machine import end_all_jobs, inits, leaves
 
 MOUNTS = Path("/proc/self/mountinfo")
 
@@ -46,7 +47,7 @@ def nothing_left(jobs: Jobs) -> Iterator[None]:
         assert leaves() == set(), "a cgroup outlived its job"
         assert MOUNTS.read_text() == mounts, "a mount outlived its job"
     finally:
-        clear()  # so that one failure stays one
+        end_all_jobs()  # so that one failure stays one
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from jobsup.supervisor.daemon.settings import Settings
 from jobsup.supervisor.daemon.state import State
 from jobsup.supervisor.protocol import JobStatus
 from jobsup.supervisor.request import Request
-from tests.kernel.jobs import PATIENCE, Leaf, leaves
+from tests.machine import PATIENCE, Leaf, leaves
 
 T = TypeVar("T")
 

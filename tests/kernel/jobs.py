@@ -1,4 +1,4 @@
-"""Jobs as people start them, through the real command line, and as they look from outside.
+"""Jobs as people start them, through the real command line.
 
 `Jobs` (the fixture `jobs`) runs and starts jobs; options are those of Spec, as Python names them.
 `Here` is a job of this very process, for what needs the handle, or hundreds of jobs.
@@ -8,28 +8,23 @@ from __future__ import annotations
 
 import json
 import os
-import select
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any
 
-from jobsup.isolation import ExitRecord, Job, Streams, open_hierarchy
+from jobsup.isolation import ExitRecord, Job, Streams
 from jobsup.supervisor.conversation import Capture, Feed
 from jobsup.supervisor.embedded import EmbeddedJob
 from jobsup.supervisor.spec import Spec
 from jobsup.supervisor.verdict import Verdict
+from tests.machine import JOBSUP, PATIENCE, REPO, children, wait_no_inits
 
-REPO = Path(__file__).parents[2]
 PROGRAMS = REPO / "tests" / "programs"
-PATIENCE = 120.0  # seconds until a test that hangs has failed; no promise is measured with it
-JOBSUP = [sys.executable, "-I", "-m", "jobsup"]
 
 Argv = Sequence[str | bytes]
 
@@ -224,86 +219,3 @@ def run_here(argv: Argv, *, input: bytes = b"", **options: Any) -> tuple[Verdict
     """Run one job from this process to its end: verdict, stdout, stderr."""
     with here(argv, input=input, **options) as launched:
         return launched.end()
-
-
-# ---- looking at the host
-
-
-@dataclass(frozen=True, slots=True)
-class Leaf:
-    """A job's cgroup as the host sees it."""
-
-    path: Path
-
-    @classmethod
-    def of(cls, job_id: str) -> Self:
-        return cls(Path(open_hierarchy().leaf(job_id)))
-
-    @classmethod
-    def only(cls) -> Self:
-        """The leaf of the only job there is."""
-        (name,) = leaves()
-        return cls.of(name)
-
-    def read(self, file: str) -> str:
-        return (self.path / file).read_text().strip()
-
-    def value(self, file: str, key: str) -> int:
-        """The number of a key in a file of "key value" lines."""
-        (line,) = (line for line in self.read(file).splitlines() if line.split()[0] == key)
-        return int(line.split()[1])
-
-    def processes(self) -> list[int]:
-        return [int(pid) for pid in self.read("cgroup.procs").split()]
-
-
-def leaves() -> set[str]:
-    """The names of all jobs' cgroups."""
-    return {entry.name for entry in os.scandir(open_hierarchy().jobs) if entry.is_dir()}
-
-
-def inits() -> set[int]:
-    """The pids of all inits."""
-    return set(map(int, Path(open_hierarchy().inits, "cgroup.procs").read_text().split()))
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def wait_no_inits() -> None:
-    """Until the last init has gone: what an init does without a supervisor, it does before."""
-    _wait_empty(Path(open_hierarchy().inits))
-
-
-def _wait_empty(cgroup: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
-    with (cgroup / "cgroup.events").open("rb", buffering=0) as events:
-        poll = select.poll()
-        poll.register(events, select.POLLPRI)
-        while b"populated 1" in os.pread(events.fileno(), 256, 0):
-            poll.poll(max(0, deadline - time.monotonic()) * 1000)
-            left = (cgroup / "cgroup.procs").read_text().split()
-            assert time.monotonic() < deadline, f"in {cgroup.name} are left: {left}"
-
-
-def clear() -> None:
-    """Whatever jobs there are end, and nothing of them stays, as after a test that failed."""
-    for leaf in map(Leaf.of, leaves()):
-        (leaf.path / "cgroup.kill").write_text("1")
-    for pid in inits():
-        with suppress(ProcessLookupError):
-            kill(pid)
-    wait_no_inits()
-    for leaf in map(Leaf.of, leaves()):
-        _wait_empty(leaf.path)
-        leaf.path.rmdir()
-
-
-def wait_ended(pidfd: int) -> None:
-    """Until the process behind a pidfd has ended."""
-    assert select.select([pidfd], [], [], PATIENCE)[0], "a process goes on"
-
-
-def kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)

@@ -28,7 +28,7 @@ from jobsup.isolation import (
     launch,
 )
 from jobsup.isolation.record import decode
-from tests.kernel.jobs import PATIENCE, inits, kill
+from tests.machine import PATIENCE, inits, kill
 
 LIMITS = Limits((Knob("pids.max", "64", "pids"),))
 NOBODY = 65534

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tests.kernel.jobs import PATIENCE
+from tests.machine import PATIENCE
 
 Turns = dict[str, tuple[str, ...]]
 

@@ -16,8 +16,8 @@ import pytest
 from jobsup.isolation import Bind, EndedBy, ExitRecord, Program, Walls
 from jobsup.isolation.shim import constant
 from tests.kernel.inside import PYTHON, place
-from tests.kernel.jobs import inits, kill, leaves, wait_ended, wait_no_inits
 from tests.kernel.kept import GOES_ON, NOBODY, Keeper, end_of, is_silent, kept_in, status_of, walls
+from tests.machine import inits, kill, leaves, wait_ended, wait_no_inits
 
 
 @pytest.fixture

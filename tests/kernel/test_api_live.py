@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.jobs import JOBSUP, PATIENCE
 from tests.kernel.resting import wait_resting
 from tests.kernel.serving import Daemon, serving
+from tests.machine import JOBSUP, PATIENCE
 from tests.unit.pretended import Answer, UnixConnection, everything
 
 X20M = hashlib.sha256(b"x" * 20_000_000).digest()

@@ -15,8 +15,8 @@ from jobsup.isolation import (
     PathRefused,
     open_hierarchy,
 )
-from tests.kernel.jobs import Leaf
 from tests.kernel.kept import GOES_ON, Keeper, end_of, status_of, walls
+from tests.machine import Leaf
 
 MEM = Knob("memory.max", str(64 << 20), "mem")
 PIDS = Knob("pids.max", "64", "pids")

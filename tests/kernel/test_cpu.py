@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from tests.kernel.jobs import Jobs, Leaf, here, program, run_here
+from tests.kernel.jobs import Jobs, here, program, run_here
+from tests.machine import Leaf
 
 
 def _cpu_share(leaf: Leaf, seconds: float) -> float:

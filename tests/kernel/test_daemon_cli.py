@@ -20,8 +20,9 @@ import pytest
 import jobsup
 from jobsup.cli.core import Core
 from jobsup.cli.main import invoke
-from tests.kernel.jobs import JOBSUP, PATIENCE, program
+from tests.kernel.jobs import program
 from tests.kernel.serving import Daemon, serving
+from tests.machine import JOBSUP, PATIENCE
 
 NOBODY = pwd.getpwnam("nobody").pw_uid
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from tests.kernel.inside import ask, place, probe
-from tests.kernel.jobs import JOBSUP, Jobs
+from tests.kernel.jobs import Jobs
+from tests.machine import JOBSUP
 
 # Open in the starter, without close-on-exec: directories of the host and of a cgroup, files.
 LEAKING = ["bash", "-c", 'exec 5</ 6>>/srv/log 9</sys/fs/cgroup 77<>/dev/null; exec "$@"', "bash"]

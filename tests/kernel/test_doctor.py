@@ -16,7 +16,8 @@ import pytest
 
 from jobsup.isolation import find_mount, open_hierarchy
 from tests.doctor_told import Told
-from tests.kernel.jobs import JOBSUP, Jobs, program
+from tests.kernel.jobs import Jobs, program
+from tests.machine import JOBSUP
 
 NAMESPACES = {
     "mnt": 0x00020000,

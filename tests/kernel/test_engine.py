@@ -24,7 +24,7 @@ from tests.kernel.engines import (
     turn_until,
     with_daemon,
 )
-from tests.kernel.jobs import inits, leaves
+from tests.machine import inits, leaves
 
 KILL = int(signal.SIGKILL)
 

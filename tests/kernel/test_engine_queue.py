@@ -15,7 +15,7 @@ import pytest
 from jobsup.supervisor.daemon.state import State
 from jobsup.supervisor.errors import BadValue, WrongState
 from tests.kernel.engines import GOES_ON, ROOT, Daemon, message, turn_until, with_daemon
-from tests.kernel.jobs import leaves
+from tests.machine import leaves
 
 
 @with_daemon(max_running=1)

@@ -13,7 +13,7 @@ from jobsup.supervisor.daemon.engine import Engine
 from jobsup.supervisor.daemon.state import State
 from jobsup.supervisor.errors import AlreadyRunning
 from tests.kernel.engines import GOES_ON, IGNORES, ROOT, Daemon, leaf_of, message, with_daemon
-from tests.kernel.jobs import leaves
+from tests.machine import leaves
 
 
 @with_daemon()

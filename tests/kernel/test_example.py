@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.kernel.jobs import PATIENCE, REPO
 from tests.kernel.serving import serving
+from tests.machine import PATIENCE, REPO
 
 
 def test_the_first_jobs(tmp_path: Path) -> None:

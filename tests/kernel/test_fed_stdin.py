@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from jobsup.isolation import EndedBy, ExitRecord
-from tests.kernel.jobs import wait_no_inits
 from tests.kernel.kept import Keeper, end_of, walls
+from tests.machine import wait_no_inits
 
 SIZE = (9 << 20) + 12_345
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.jobs import Jobs, Leaf, program
+from tests.kernel.jobs import Jobs, program
+from tests.machine import Leaf
 
 pytestmark = pytest.mark.requires("cgroup-io")
 

@@ -13,8 +13,9 @@ import pytest
 
 from jobsup.isolation import ExitRecord, Knob, Limits, open_hierarchy, sweep
 from jobsup.isolation.spawn import init_program
-from tests.kernel.jobs import PROGRAMS, REPO, leaves, wait_no_inits
+from tests.kernel.jobs import PROGRAMS
 from tests.kernel.kept import Keeper, end_of, walls
+from tests.machine import REPO, leaves, wait_no_inits
 
 LOW = 1 << 20
 

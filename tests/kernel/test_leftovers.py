@@ -14,9 +14,8 @@ import pytest
 
 import jobsup
 from jobsup.isolation import LaunchFailed, open_hierarchy
-from tests.kernel.jobs import PATIENCE, Jobs, here, inits, leaves, program, run_here
-
-KERNEL_THREAD = 0x00200000  # PF_KTHREAD of the flags in /proc/PID/stat
+from tests.kernel.jobs import Jobs, here, program, run_here
+from tests.machine import PATIENCE, inits, leaves, processes
 
 
 def _numbered() -> Iterator[Path]:
@@ -24,14 +23,7 @@ def _numbered() -> Iterator[Path]:
 
 
 def _processes() -> set[str]:
-    """Every process, zombies too, but the kernel's own."""
-    found = set()
-    for process in _numbered():
-        with suppress(OSError):
-            before, _, after = (process / "stat").read_text().rpartition(")")
-            if not int(after.split()[6]) & KERNEL_THREAD:
-                found.add(before)
-    return found
+    return {f"{pid} {command}" for pid, command in processes(zombies=True).items()}
 
 
 def _namespaces() -> set[str]:

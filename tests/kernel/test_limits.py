@@ -15,7 +15,8 @@ import pytest
 
 from jobsup.isolation import Knob, LimitNotEnforceable, PathRefused, open_hierarchy
 from jobsup.isolation.cgroup import Leaf as OwnLeaf
-from tests.kernel.jobs import Jobs, Leaf, here, run_here
+from tests.kernel.jobs import Jobs, here, run_here
+from tests.machine import Leaf
 
 MIB = 1 << 20
 

@@ -11,18 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.jobs import (
-    PATIENCE,
-    Jobs,
-    Leaf,
-    Running,
-    inits,
-    kill,
-    leaves,
-    program,
-    wait_ended,
-    wait_no_inits,
-)
+from tests.kernel.jobs import Jobs, Running, program
+from tests.machine import PATIENCE, Leaf, inits, kill, leaves, wait_ended, wait_no_inits
 
 
 def _start(jobs: Jobs, *command: str) -> tuple[Running, list[int]]:

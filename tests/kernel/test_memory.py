@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from jobsup.isolation import open_hierarchy
-from tests.kernel.jobs import Ended, Jobs, Leaf, here, program, run_here
+from tests.kernel.jobs import Ended, Jobs, here, program, run_here
+from tests.machine import Leaf
 
 MIB = 1 << 20
 LIMIT = 48 * MIB

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import jobsup
-from tests.kernel.jobs import leaves, wait_no_inits
+from tests.machine import leaves, wait_no_inits
 
 FORKING = """
 import os, threading, time, jobsup

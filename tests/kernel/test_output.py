@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.jobs import JOBSUP, PATIENCE, Jobs, Leaf, program, run_here
+from tests.kernel.jobs import Jobs, program, run_here
+from tests.machine import JOBSUP, PATIENCE, Leaf
 from tests.programs.output_flood import BLOCK, block
 
 GIB = 1 << 30

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 from jobsup.isolation import EndedBy, Job, Watch
-from tests.kernel.jobs import Leaf, kill
 from tests.kernel.kept import GOES_ON, Keeper, end_of, is_silent, status_of, walls
+from tests.machine import Leaf, kill
 
 RESISTS = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
 

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from tests.kernel.jobs import Jobs, Running, children, program
+from tests.kernel.jobs import Jobs, Running, program
+from tests.machine import children
 
 PASSED_ON: dict[int, str] = {
     **{signal.Signals[f"SIG{name}"]: f"SIG{name}" for name in "HUP INT QUIT TERM USR1".split()},

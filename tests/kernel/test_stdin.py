@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 import jobsup
-from tests.kernel.jobs import PATIENCE, Jobs, Leaf, run_here
+from tests.kernel.jobs import Jobs, run_here
+from tests.machine import PATIENCE, Leaf
 
 SHA256 = ["sha256sum"]
 BYTES = random.Random(6).randbytes(3_000_001)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from jobsup.isolation import LimitNotEnforceable, open_hierarchy
-from tests.kernel.jobs import Here, Leaf, here, leaves, program, run_here
+from tests.kernel.jobs import Here, here, program, run_here
+from tests.machine import Leaf, leaves
 
 PROCESSORS = sorted(os.sched_getaffinity(0))
 # 39 is the processor on which it ran last, proc_pid_stat(5). Each cut is a process of its own.

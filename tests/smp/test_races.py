@@ -20,19 +20,9 @@ from pathlib import Path
 import pytest
 
 from jobsup.isolation import ExitRecord, Streams, Watch, WhenFull, launch
-from tests.kernel.jobs import (
-    PATIENCE,
-    Here,
-    Leaf,
-    here,
-    inits,
-    kill,
-    leaves,
-    program,
-    run_here,
-    wait_no_inits,
-)
+from tests.kernel.jobs import Here, here, program, run_here
 from tests.kernel.kept import LIMITS, end_of, walls
+from tests.machine import PATIENCE, Leaf, inits, kill, leaves, wait_no_inits
 from tests.programs.output_flood import block
 
 INDEX = struct.Struct("=2I2Q")

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.jobs import Jobs, Leaf, Running, program
+from tests.kernel.jobs import Jobs, Running, program
+from tests.machine import Leaf
 from tests.systemd.manager import KEEPER, KEEPER_GROUP, show, shown, systemctl
 
 KNOBS = "memory.max memory.swap.max memory.oom.group cpu.max cpu.weight pids.max".split()

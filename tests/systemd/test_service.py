@@ -16,7 +16,8 @@ import pytest
 import jobsup
 from jobsup.supervisor.systemd import DIRECTORY, UNITS, install, text, uninstall
 from tests.kernel.inside import Portrait, place, portrait
-from tests.kernel.jobs import JOBSUP, PATIENCE, Jobs, Leaf, leaves, program, wait_ended
+from tests.kernel.jobs import Jobs, program
+from tests.machine import JOBSUP, PATIENCE, Leaf, leaves, wait_ended
 from tests.systemd.manager import DAEMON, KEEPER, KEEPER_GROUP, journal, main_pid, shown, systemctl
 
 LIB, RUN = Path("/var/lib/jobsup"), Path("/run/jobsup")
