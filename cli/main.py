@@ -164,7 +164,7 @@ def _usage_hint(error: click.ClickException) -> str | None:
 def fill_streams() -> None:
     """Open each standard stream that is closed on /dev/null.
 
-    The next file to be opened would become it: the report of --json would hold the job's output, a
+    The next file to be opened would become it: that of --verdict would hold the job's output, a
     pipe of ours would be taken for the caller's stdin. So nothing may be opened before.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:

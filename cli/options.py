@@ -107,5 +107,5 @@ class JobCommand(render.GroupedCommand):
             so_far = click.Context(self, resilient_parsing=True)
             super().parse_args(so_far, list(args))
             if not so_far.params.get("dry_run"):
-                report.discard(so_far.params.get("json"))
+                report.discard(so_far.params.get("verdict"))
             raise

@@ -1,5 +1,5 @@
-"""`--json FILE`: a place for the verdict, found before the job starts: a job that has run must not
-turn out to have nowhere to say how it ended.
+"""`--verdict FILE`: a place for the verdict, found before the job starts: a job that has run must
+not turn out to have nowhere to say how it ended.
 """
 
 from __future__ import annotations
@@ -38,12 +38,14 @@ def report(path: str | None) -> Iterator[Callable[[Verdict], None]]:
     if path is None or path == "-":
         yield (lambda verdict: None) if path is None else _to_stderr
         return
+    if path == "--":  # the end of the flags, where the file was forgotten
+        raise BadValue("verdict", path, "is no file", '--verdict FILE, or "-" for stderr')
     with ExitStack() as stack:
         try:
             write = _opened(path, stack)
         except (OSError, ValueError, RuntimeError) as error:
             why = error.strerror if isinstance(error, OSError) else error
-            raise BadValue("json", path, f"cannot be written: {why}") from None
+            raise BadValue("verdict", path, f"cannot be written: {why}") from None
         yield write
 
 
@@ -70,7 +72,7 @@ def _opened(path: str, stack: ExitStack) -> Callable[[Verdict], None]:
 
 
 def discard(path: str | None) -> None:
-    """Take away another job's verdict from the file of --json; whatever is no verdict stays: who
+    """Take away another job's verdict from the file of --verdict; whatever is no verdict stays: who
     mistypes a command line must not lose a file by it."""
     if path is None or path == "-" or descriptor_named(path) is not None:
         return

@@ -121,7 +121,7 @@ class Verdict:
 
     def to_json(self) -> str:
         """The object as one line."""
-        import json  # the foreground run without --json does not need it
+        import json  # the foreground run without --verdict does not need it
 
         return json.dumps(self.to_dict())
 

@@ -120,7 +120,8 @@ def test_what_the_command_names_is_not_shared(
 
 
 @pytest.mark.parametrize(
-    "line", ["--rw /", "--ro /proc/1", "--verdict /dev/null", "--verdict /dev/stdout", "--verdict -"]
+    "line",
+    ["--rw /", "--ro /proc/1", "--verdict /dev/null", "--verdict /dev/fd/1", "--verdict -"],
 )
 def test_what_is_the_guests_own_is_never_shared(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shared(line, Path("/"), monkeypatch) == set()
@@ -136,7 +137,9 @@ def test_another_file_takes_the_verdict(words: str) -> None:
     args = ["run", "--verdict", "/dev/fd/9", *words.split()]
     job = in_guest.asked(args)
     assert job is not None
-    assert in_guest.asked(in_guest.with_verdict(args, job, Path("/v"))) == job._replace(verdict="/v")
+    assert in_guest.asked(in_guest.with_verdict(args, job, Path("/v"))) == job._replace(
+        verdict="/v"
+    )
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ class Asked(NamedTuple):
     """A job that is to run, and what of the command line is not in its spec."""
 
     spec: Spec
-    json: str | None = None
+    verdict: str | None = None
     no_stdin: bool = False
     env_files: tuple[str, ...] = ()
 
@@ -64,7 +64,7 @@ def asked(args: list[str]) -> Asked | None:
             return None
         return Asked(
             spec_of(parameters),
-            parameters["json"],
+            parameters["verdict"],
             parameters["no_stdin"],
             parameters["env_file"] or (),
         )
@@ -79,8 +79,8 @@ def named_paths(job: Asked) -> Iterator[tuple[str, Path]]:
     yield "--ro", Path(os.fsdecode(job.spec.root))
     for file in job.env_files:
         yield "--ro", Path(file)
-    if job.json is not None and job.json != "-" and descriptor_named(job.json) is None:
-        yield "--rw", Path(job.json)
+    if job.verdict is not None and job.verdict != "-" and descriptor_named(job.verdict) is None:
+        yield "--rw", Path(job.verdict)
 
 
 def shares(job: Asked, cwd: Path) -> list[str]:
@@ -98,12 +98,12 @@ def is_never_shared(directory: Path) -> bool:
     return directory in NEVER_SHARED or directory.parts[1] in ("proc", "sys")
 
 
-def with_json(args: list[str], job: Asked, file: Path) -> list[str]:
-    """The arguments with another file for the verdict: the last --json is the one that counts."""
+def with_verdict(args: list[str], job: Asked, file: Path) -> list[str]:
+    """The arguments with another file for the verdict: the last one is that which counts."""
     flags = args[: len(args) - len(job.spec.argv)]
     if flags[-1] == "--":
         flags.pop()
-    return [*flags, "--json", str(file), "--", *args[-len(job.spec.argv) :]]
+    return [*flags, "--verdict", str(file), "--", *args[-len(job.spec.argv) :]]
 
 
 def relayed(descriptor: int, guest: list[str], file: Path) -> NoReturn:
@@ -151,7 +151,7 @@ def main() -> None:
     job = asked(args)
     if job is None:
         os.execv(JOBSUP[0], [*JOBSUP, *args])
-    discard(job.json)
+    discard(job.verdict)
     if job.no_stdin:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.stderr.write(f"jobsup: {why}; running in the bundled guest kernel\n")
@@ -160,11 +160,11 @@ def main() -> None:
     if subprocess.run(need, stdin=subprocess.DEVNULL, check=False).returncode != 0:
         sys.exit(125)  # jobsup's own status for "could not be started"; `need` said why
     cwd = here()
-    own = None if job.json is None else descriptor_named(job.json)
+    own = None if job.verdict is None else descriptor_named(job.verdict)
     file = None
     if own is not None and own > 2:
         file = Path(tempfile.mkdtemp(prefix="jobsup-verdict-")) / "verdict.json"
-        args, job = with_json(args, job, file), job._replace(json=str(file))
+        args, job = with_verdict(args, job, file), job._replace(verdict=str(file))
     guest = [str(REPO / "vagrant" / "guest"), "--timeout", "0", "--mem", memory()]
     guest += ["--cwd", str(cwd), *shares(job, cwd)]
     for name in os.environ:

@@ -38,7 +38,7 @@ killed; 124 out of time; 126 and 127 not executable, not found; 125 jobsup faile
 
 
 # What `jobsup run` itself does with its words; the rest are options of the job.
-_OWN = frozenset({"command", "json", "dry_run", "quiet", "no_stdin", "socket", "embedded"})
+_OWN = frozenset({"command", "verdict", "dry_run", "quiet", "no_stdin", "socket", "embedded"})
 
 
 def spec_of(parameters: Mapping[str, Any]) -> Spec:
@@ -53,7 +53,7 @@ def spec_of(parameters: Mapping[str, Any]) -> Spec:
 
 def _run(
     core: Core,
-    json: str | None,
+    verdict: str | None,
     dry_run: bool,
     quiet: bool,
     no_stdin: bool,
@@ -65,16 +65,16 @@ def _run(
         for line in core.describe(spec_of(parameters)):
             click.echo(render.printable(line))
         return 0
-    with report(json) as write:
-        verdict = _verdict(core, parameters, not no_stdin, embedded, socket)
-        status = verdict.status
+    with report(verdict) as write:
+        ended = _verdict(core, parameters, not no_stdin, embedded, socket)
+        status = ended.status
         try:
-            write(verdict)
+            write(ended)
         except OSError as error:
-            render.error(f"--json: {json!r} could not be written: {error.strerror}", None)
+            render.error(f"--verdict: {verdict!r} could not be written: {error.strerror}", None)
             status = status or 125  # a caller that wanted the verdict has none
     if not quiet:
-        render.verdict(verdict)
+        render.verdict(ended)
     return status
 
 
@@ -87,6 +87,15 @@ def _verdict(
     with daemon:
         asked = options.options_of(parameters, _OWN)
         return core.run_attached(daemon, parameters["command"], asked, stdin=stdin)
+
+
+class _VerdictOption(click.Option):
+    """As --json it takes a file here and is a switch everywhere else, so that is not told; scripts
+    may have it."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        record = super().get_help_record(ctx)
+        return record and (f"--verdict {self.metavar}", record[1])
 
 
 run = options.JobCommand(
@@ -103,8 +112,8 @@ run = options.JobCommand(
             is_flag=True,
             help="The job reads an empty stdin; ours is left alone.",
         ),
-        click.Option(
-            ["--json"],
+        _VerdictOption(
+            ["--verdict", "--json", "verdict"],
             metavar="FILE",
             shell_complete=words.of_metavar("FILE"),
             help='Write the verdict; an old one goes first. "-" is stderr.',

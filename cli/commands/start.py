@@ -74,7 +74,21 @@ def _start(
         click.echo(job.id)
 
 
-start = options.JobCommand(
+class _Start(options.JobCommand):
+    """--json is a switch here: `--json FILE -- CMD` would run FILE."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = list(args)
+        rest = super().parse_args(ctx, args)
+        words: tuple[str, ...] = ctx.params.get("command") or ()
+        before = given[: len(given) - len(words)][-1:]
+        if before == ["--json"] and (words[:1] == ("-",) or words[1:2] == ("--",)):
+            message = f"--json takes no value, and {words[0]!r} would be the command"
+            raise click.UsageError(message, ctx)
+        return rest
+
+
+start = _Start(
     "start",
     context_settings={"allow_interspersed_args": False, **render.HELP_FLAGS},
     callback=click.pass_obj(_start),

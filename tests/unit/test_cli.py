@@ -257,20 +257,20 @@ def test_an_interrupt_before_the_job_is_no_traceback() -> None:
     assert invoke(["run", "true"], FakeCore(error=KeyboardInterrupt())) == 130
 
 
-# ---- --json, --dry-run
+# ---- --verdict, --dry-run
 
 
 def test_the_verdict_is_written_whole(tmp_path: Path) -> None:
     target = tmp_path / "verdict.json"
     target.write_text("old")
-    assert invoke(["run", "--json", str(target), "python3"], FakeCore(KILLED)) == 137
+    assert invoke(["run", "--verdict", str(target), "python3"], FakeCore(KILLED)) == 137
     assert json.loads(target.read_text())["cause"] == "memory"
     assert list(tmp_path.iterdir()) == [target]
 
 
 def test_a_link_keeps_leading_where_it_led(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("real")
-    invoke(["run", "--json", str(tmp_path / "link"), "true"], FakeCore())
+    invoke(["run", "--verdict", str(tmp_path / "link"), "true"], FakeCore())
     assert (tmp_path / "link").is_symlink()
     assert json.loads((tmp_path / "real").read_text())["status"] == 0
 
@@ -281,9 +281,9 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_job_starts(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     core = FakeCore()
-    assert invoke(["run", "--json", path, "true"], core) == 125
+    assert invoke(["run", "--verdict", path, "true"], core) == 125
     assert core.ran == []
-    assert capsys.readouterr().err.startswith("jobsup: --json: ")
+    assert capsys.readouterr().err.startswith("jobsup: --verdict: ")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -300,34 +300,34 @@ def test_a_job_that_could_not_start_leaves_no_other_jobs_verdict(
     arguments: list[str], tmp_path: Path
 ) -> None:
     target = tmp_path / "verdict.json"
-    invoke(["run", "--json", str(target), "true"], FakeCore())
+    invoke(["run", "--verdict", str(target), "true"], FakeCore())
     assert target.exists()
     core = FakeCore(error=JobsupError("no"))
-    assert invoke(["run", "--json", str(target), *arguments], core) == 125
+    assert invoke(["run", "--verdict", str(target), *arguments], core) == 125
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("arguments", REFUSED)
 def test_a_command_line_that_is_refused_costs_no_file(arguments: list[str], tmp_path: Path) -> None:
-    """`run --json make all`, where the file's name was forgotten."""
+    """`run --verdict make all`, where the file's name was forgotten."""
     target = tmp_path / "make"
     target.write_text("#!/bin/sh")
     core = FakeCore(error=JobsupError("no"))
-    assert invoke(["run", "--json", str(target), *arguments], core) == 125
+    assert invoke(["run", "--verdict", str(target), *arguments], core) == 125
     assert target.read_text() == "#!/bin/sh"
     assert list(tmp_path.iterdir()) == [target]
 
 
 def test_a_device_is_written_as_it_is() -> None:
-    assert invoke(["run", "--json", "/dev/null", "true"], FakeCore()) == 0
+    assert invoke(["run", "--verdict", "/dev/null", "true"], FakeCore()) == 0
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
 @pytest.mark.parametrize("form", ["/dev/fd/{}", "/proc/self/fd/{}"])
 def test_a_descriptor_of_the_caller_is_written_as_it_is(form: str) -> None:
-    """What a shell makes of `--json >(wc -c)`."""
+    """What a shell makes of `--verdict >(wc -c)`."""
     read_end, write_end = os.pipe()
-    assert invoke(["run", "--json", form.format(write_end), "true"], FakeCore()) == 0
+    assert invoke(["run", "--verdict", form.format(write_end), "true"], FakeCore()) == 0
     os.close(write_end)
     with os.fdopen(read_end, "rb") as pipe:
         assert json.loads(pipe.read())["status"] == 0
@@ -337,7 +337,7 @@ def test_a_file_behind_a_descriptor_is_written_where_it_stands(tmp_path: Path) -
     with (tmp_path / "log").open("w+") as log:
         log.write("before\n")
         log.flush()
-        assert invoke(["run", "--json", f"/dev/fd/{log.fileno()}", "true"], FakeCore()) == 0
+        assert invoke(["run", "--verdict", f"/dev/fd/{log.fileno()}", "true"], FakeCore()) == 0
         before, verdict = (tmp_path / "log").read_text().splitlines()
     assert (before, json.loads(verdict)["status"]) == ("before", 0)
 
@@ -345,7 +345,7 @@ def test_a_file_behind_a_descriptor_is_written_where_it_stands(tmp_path: Path) -
 def test_a_descriptor_that_cannot_be_written_is_refused() -> None:
     core = FakeCore()
     with Path("/dev/null").open() as null:
-        assert invoke(["run", "--json", f"/dev/fd/{null.fileno()}", "true"], core) == 125
+        assert invoke(["run", "--verdict", f"/dev/fd/{null.fileno()}", "true"], core) == 125
     assert core.ran == []
 
 
@@ -354,15 +354,31 @@ def test_a_verdict_that_cannot_be_written_is_told_in_a_sentence(
     code: int, status: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     core = FakeCore(ExitRecord(code << 8, EndedBy.NOTHING))
-    assert invoke(["run", "--json", "/dev/full", "true"], core) == status
-    told = "jobsup: --json: '/dev/full' could not be written: No space left on device\n"
+    assert invoke(["run", "--verdict", "/dev/full", "true"], core) == status
+    told = "jobsup: --verdict: '/dev/full' could not be written: No space left on device\n"
     assert capsys.readouterr() == ("", told)
 
 
 def test_a_dash_is_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    invoke(["run", "--json", "-", "true"], FakeCore())
+    invoke(["run", "--verdict", "-", "true"], FakeCore())
     out, err = capsys.readouterr()
     assert (out, json.loads(err)["cause"]) == ("", "exited")
+
+
+def test_the_flag_is_also_called_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    invoke(["run", "--json", "-", "true"], FakeCore())
+    assert json.loads(capsys.readouterr().err)["cause"] == "exited"
+
+
+@pytest.mark.parametrize("flag", ["--json", "--verdict"])
+def test_the_end_of_the_flags_is_no_file(
+    flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    core = FakeCore()
+    assert invoke(["run", flag, "--", "true"], core) == 125
+    assert capsys.readouterr().err.startswith("jobsup: --verdict: '--' is no file\nhint: ")
+    assert (core.ran, list(tmp_path.iterdir())) == ([], [])
 
 
 def test_a_dry_run_runs_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,7 +98,7 @@ def test_the_end_is_the_jobs(daemon: FakeDaemon, tmp_path: Path) -> None:
     runs(daemon, close)
     told = ended("memory", 137, message="memory limit 1M reached", hint="--mem 2M")
     daemon.answers[WAIT] = [json_answer(told)]
-    done = run(daemon, "--json", str(tmp_path / "verdict"), "true")
+    done = run(daemon, "--verdict", str(tmp_path / "verdict"), "true")
     assert done.returncode == 137
     assert done.stderr == b"jobsup: memory limit 1M reached; try --mem 2M\n"
     assert json.loads((tmp_path / "verdict").read_text())["cause"] == "memory"

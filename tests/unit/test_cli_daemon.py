@@ -152,6 +152,19 @@ def test_start_prints_the_id_alone(cli: Cli, tmp_path: Path) -> None:
     assert asked["cwd"] == str(Path.cwd())
 
 
+@pytest.mark.parametrize("line", ["--json - -- true", "--json x.json -- true", "--json - true"])
+def test_a_file_for_a_verdict_is_not_taken_for_the_command(cli: Cli, line: str) -> None:
+    status, _, err = cli("start", *line.split())
+    assert (status, cli.daemon.requests) == (125, [])
+    assert err.startswith("jobsup: --json takes no value, and '")
+
+
+@pytest.mark.parametrize("line", ["--json true -", "--json -- x -- y", "x --json - -- y"])
+def test_a_command_with_words_like_these_is_one(cli: Cli, line: str) -> None:
+    cli.daemon.answers["POST /jobs/run"] = [json_answer({"id": JOB, "state": "running"}, 201)]
+    assert cli("start", *line.split())[0] == 0
+
+
 def test_start_with_a_file_for_stdin(cli: Cli, tmp_path: Path) -> None:
     cli.daemon.answers["POST /jobs/run"] = [json_answer({"id": JOB, "state": "running"})]
     (tmp_path / "in").write_bytes(b"the input")
