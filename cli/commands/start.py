@@ -48,7 +48,8 @@ _WHEN = [
     (
         "--at",
         "TIME",
-        "Not before this date and time, local unless it has a zone: 2026-12-01T02:00.",
+        "Not before this date and time, local unless it has a zone: 2026-12-01T02:00. One that has "
+        "passed is now.",
     ),
     ("--every", "CRON", 'Again and again, as crontab(5) says: "0 3 * * *".'),
     ("--restart", "POLICY", "no, on-failure[:N] or always; no unless said."),
@@ -64,6 +65,7 @@ def _start(
     **parameters: Any,  # noqa: ANN401 - for options_of
 ) -> None:
     asked = options.options_of(parameters)
+    late = "at" in asked and _has_passed(asked["at"])
     with core.supervisor(socket) as supervisor, _fed(stdin) as source:
         job = supervisor.start(command, stdin=source, **asked)
     if as_json:
@@ -72,6 +74,14 @@ def _start(
         click.echo(json.dumps({"id": job.id}))
     else:
         click.echo(job.id)
+    if late:
+        render.tell(f"jobsup: --at {asked['at']} has passed: the job starts now")
+
+
+def _has_passed(at: str) -> bool:
+    from jobsup.supervisor.client.asked import has_passed
+
+    return has_passed(at)
 
 
 class _Start(options.JobCommand):

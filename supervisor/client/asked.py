@@ -6,6 +6,7 @@ Apart from the rest, since it needs specs and verdicts, and listing jobs does no
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,17 @@ def submission(argv: Sequence[Any], options: Mapping[str, Any]) -> Call[Started]
     stdin = asked.pop("stdin", None)
     request = Request.of_caller(argv, os.environb, **asked)
     return calls.start(request.to_plain(), stdin)
+
+
+def has_passed(at: str) -> bool:
+    """Whether `at` was before now, so that a job of that time starts at once.
+
+    Raises:
+        BadValue: it is no time.
+    """
+    from ..times import parse_at
+
+    return parse_at("at", at) < time.time_ns()
 
 
 def verdict_of(status: JobStatus) -> Verdict | None:

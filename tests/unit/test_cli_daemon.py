@@ -165,6 +165,14 @@ def test_a_command_with_words_like_these_is_one(cli: Cli, line: str) -> None:
     assert cli("start", *line.split())[0] == 0
 
 
+def test_a_time_that_has_passed_is_told(cli: Cli) -> None:
+    cli.daemon.answers["POST /jobs/run"] = [json_answer({"id": JOB, "state": "running"}, 201)]
+    told = "jobsup: --at 2020-01-01T00:00Z has passed: the job starts now\n"
+    assert cli("start", "--at", "2020-01-01T00:00Z", "true") == (0, f"{JOB}\n", told)
+    assert cli("start", "--at", "2199-01-01T00:00Z", "true") == (0, f"{JOB}\n", "")
+    assert cli("start", "--at", "noon", "true")[2].startswith("jobsup: --at: 'noon' is not a time")
+
+
 def test_start_with_a_file_for_stdin(cli: Cli, tmp_path: Path) -> None:
     cli.daemon.answers["POST /jobs/run"] = [json_answer({"id": JOB, "state": "running"})]
     (tmp_path / "in").write_bytes(b"the input")
