@@ -91,9 +91,13 @@ class Daemon:
     async def running(self, script: str, peer: Peer = ROOT, **options: Any) -> Record:  # noqa: ANN401
         """A job whose command has written its first line."""
         record = await self.submit(script, peer, **options)
+        await self.begun(record)
+        return record
+
+    async def begun(self, record: Record) -> None:
+        """Until its command, of this attempt, has written its first line."""
         await self.until(record, State.RUNNING)
         await asyncio.to_thread(wait_output, self.spool(record) / "stdout")
-        return record
 
     async def ended(self, record: Record) -> JobStatus:
         status = await self.engine.wait(record)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +16,7 @@ from jobsup.isolation import Bind, EndedBy, ExitRecord, Program, Walls
 from jobsup.isolation.shim import constant
 from tests.kernel.inside import PYTHON, place
 from tests.kernel.kept import GOES_ON, NOBODY, Keeper, end_of, is_silent, kept_in, status_of, walls
+from tests.kernel.resting import wait_resting
 from tests.machine import inits, kill, leaves, wait_ended, wait_no_inits
 
 
@@ -107,20 +107,12 @@ def test_a_job_whose_peer_is_gone_uses_no_processor(keeper: Keeper) -> None:
     pid = job.pid
     assert job._control
     job._control.close()
-    used = _ticks(pid)
-    subprocess.run(["sleep", "0.5"], check=True)
-    assert _ticks(pid) - used <= 1
+    wait_resting(pid, seconds=0.5)
     again = keeper.adopt()
     status_of(again)
     again.kill()
     end_of(again)
     job.conclude()
-
-
-def _ticks(pid: int | None) -> int:
-    """Processor time of a process, proc(5)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:13]))
 
 
 # ---- who may connect

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from tests.kernel.jobs import Jobs, here, program, run_here
+from tests.kernel.timed import run_timed
 
+IGNORES = ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"]
 OBEYS = ["sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done"]
 
 
@@ -50,16 +52,16 @@ def test_at_its_time_a_job_is_ended_and_told_so(jobs: Jobs) -> None:
 
 
 def test_who_answers_the_end_of_time_with_exit_0_still_timed_out() -> None:
-    verdict, _, _ = run_here(OBEYS, time="300ms")
+    verdict, _, _ = run_timed(OBEYS, b"ready\n")
     assert (verdict.cause, verdict.status, verdict.exit_code) == ("timeout", 124, 0)
     assert verdict.state == "failed"
 
 
 def test_who_does_not_obey_is_killed_with_everybody_after_the_grace() -> None:
-    verdict, _, _ = run_here(program("term_ignorer"), time="2s", grace="500ms")
+    verdict, _, _ = run_timed(IGNORES, b"ready\n", grace="500ms")
     assert (verdict.cause, verdict.status, verdict.signal) == ("timeout", 124, "SIGKILL")
     assert verdict.wall_seconds is not None
-    assert verdict.wall_seconds >= 2.4  # a clock of coarse ticks, read at exec and at the end
+    assert verdict.wall_seconds >= 0.7  # a clock of coarse ticks, read at exec and at the end
 
 
 def test_without_grace_nobody_is_asked() -> None:
@@ -68,10 +70,10 @@ def test_without_grace_nobody_is_asked() -> None:
 
 
 def test_the_grace_is_cut_short_by_obedience() -> None:
-    begin = time.monotonic()
-    verdict, _, _ = run_here(OBEYS, time="300ms", grace="1h")
-    assert verdict.cause == "timeout"
-    assert time.monotonic() - begin < 3600
+    verdict, _, _ = run_timed(OBEYS, b"ready\n", grace="1h")
+    assert (verdict.cause, verdict.exit_code) == ("timeout", 0)
+    assert verdict.wall_seconds is not None
+    assert verdict.wall_seconds < 3600
 
 
 def test_a_job_that_ends_in_time_is_not_touched() -> None:
@@ -80,7 +82,7 @@ def test_a_job_that_ends_in_time_is_not_touched() -> None:
 
 
 def test_time_passes_for_a_stopped_job_too() -> None:
-    verdict, _, _ = run_here(["sh", "-c", "kill -STOP $$"], time="300ms", grace="100ms")
+    verdict, _, _ = run_timed(["sh", "-c", "echo stops; kill -STOP $$"], b"stops\n", grace="100ms")
     assert (verdict.cause, verdict.signal) == ("timeout", "SIGKILL")
 
 
@@ -180,9 +182,10 @@ def test_output_exactly_at_the_cap_does_not_kill() -> None:
 
 
 def test_output_beyond_the_cap_blocks_where_that_is_asked_for() -> None:
-    verdict, stdout, _ = run_here(["yes"], output_max="100K", output_full="block", time="500ms")
+    full = b"y\n" * 51200
+    verdict, stdout, _ = run_timed(["yes"], full, output_max="100K", output_full="block")
     assert (verdict.cause, verdict.signal) == ("timeout", "SIGTERM")
-    assert stdout == b"y\n" * 51200
+    assert stdout == full
 
 
 # ---- the exit record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from jobsup.supervisor.errors import StorageFull
 from tests.kernel.engines import GOES_ON, ROOT, Daemon, message, run, turn_until
 
 SIZE = 8 << 20
+# Does its part when it is told to: how long it takes to fill a disk, nobody knows. Its shell would
+# tell on stderr what the signal did to `sleep`.
+AT_USR1 = "exec 2>/dev/null; trap '{}' USR1; echo; while :; do sleep 0.05; done"
 
 
 @pytest.fixture
@@ -60,7 +64,7 @@ def test_jobs_go_on_and_are_stopped_and_their_ends_are_kept_when_there_is_room(
 
     async def body(daemon: Daemon) -> None:
         records = [await daemon.running(GOES_ON) for _ in range(3)]
-        by_itself = await daemon.running("echo; sleep 1; exit 7")
+        by_itself = await daemon.running(AT_USR1.format("exit 7"))
         queued = await daemon.submit("true", after="1h")
         await fill_records(daemon, small)
         with pytest.raises(StorageFull):
@@ -69,6 +73,7 @@ def test_jobs_go_on_and_are_stopped_and_their_ends_are_kept_when_there_is_room(
         stopped, killed, alive = records
         await daemon.engine.stop(stopped)
         await daemon.engine.kill(killed)
+        await daemon.engine.signal(by_itself, signal.SIGUSR1)
         with pytest.raises(StorageFull, match="does not wait any more"):
             await daemon.engine.stop(queued)
         for record, told in (
@@ -102,10 +107,11 @@ def test_a_job_waits_for_room_to_be_started_again(
     monkeypatch.setattr(dispatch, "_RETRY_SECONDS", 0.1)
 
     async def body(daemon: Daemon) -> None:
-        again = await daemon.running("echo; sleep 0.5; exit 3", restart="on-failure:1")
-        due = await daemon.submit("true", after="500ms")
-        stopped = await daemon.submit("true", after="500ms")
+        again = await daemon.running(AT_USR1.format("exit 3"), restart="on-failure:1")
+        due = await daemon.submit("true", after="3s")
+        stopped = await daemon.submit("true", after="3s")
         await fill_records(daemon, small)
+        await daemon.engine.signal(again, signal.SIGUSR1)
         for record in (again, due, stopped):
             await daemon.when(record, lambda: daemon.job(record).unsaved)  # noqa: B023
         assert (again.state, again.attempt) == (State.QUEUED, 2)
@@ -114,6 +120,8 @@ def test_a_job_waits_for_room_to_be_started_again(
         assert (await daemon.engine.wait(stopped)).state == "stopped"
         make_room(small)
         assert (await daemon.ended(due)).state == "completed"
+        await daemon.begun(again)
+        await daemon.engine.signal(again, signal.SIGUSR1)
         status = await daemon.ended(again)
         assert [run.attempt for run in status.attempts] == [1, 2]
         assert message(await daemon.ended(stopped)) == "stopped on request, before it was started"
@@ -125,9 +133,10 @@ def test_the_output_that_fills_the_disk_can_be_removed(small: Path) -> None:
     async def body(daemon: Daemon) -> None:
         done = await daemon.submit("head -c 3000000 /dev/zero")
         await daemon.ended(done)
+        lost = await daemon.running(AT_USR1.format("head -c 100000 /dev/zero; exit 5"))
         flood = await daemon.submit("cat /dev/zero; echo >&2")
-        lost = await daemon.submit("sleep 1; head -c 100000 /dev/zero; exit 5")
         await turn_until(lambda: _is_full(small))
+        await daemon.engine.signal(lost, signal.SIGUSR1)
         status = await daemon.engine.wait(lost)
         assert status.verdict is not None
         assert status.verdict["exit_code"] == 5
@@ -153,11 +162,12 @@ def _is_full(directory: Path) -> bool:
 
 def test_a_daemon_that_goes_meanwhile_loses_no_end(small: Path) -> None:
     async def body(daemon: Daemon) -> None:
-        record = await daemon.running("echo; sleep 0.5; exit 7")
+        record = await daemon.running(AT_USR1.format("exit 7"))
         await fill_records(daemon, small)
+        await daemon.engine.signal(record, signal.SIGUSR1)
         await daemon.engine.wait(record)
         assert daemon.job(record).unsaved
-        await asyncio.wait_for(daemon.close(), 3)
+        await asyncio.wait_for(daemon.close(), 60)
         make_room(small)
         await daemon.open()
         found = await daemon.engine.find(record.id, ROOT)

@@ -14,6 +14,7 @@ import pytest
 from tests.kernel.inside import PYTHON
 from tests.kernel.jobs import PROGRAMS
 from tests.kernel.kept import Keeper, end_of, kept_in, status_of, walls
+from tests.kernel.resting import wait_resting
 
 ENTRY = struct.Struct("=2I2Q")
 STDOUT, STDERR = 1, 2
@@ -56,20 +57,9 @@ def test_a_burst_is_told_of_while_the_job_goes_on_in_silence(keeper: Keeper) -> 
     keeper.wait_output(b"x" * 3000)
     while told(keeper, STDOUT) < 3000:
         pass
-    switches = _switches(job.pid)
-    subprocess.run(["sleep", "0.3"], check=True)
-    assert _switches(job.pid) - switches <= 3  # on the way to sleep
+    wait_resting(job.pid, seconds=0.3)
     job.kill()
     end_of(job)
-
-
-def _switches(pid: int | None) -> int:
-    """How often the threads of a process went to sleep."""
-    total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        lines = (task / "status").read_text().splitlines()
-        total += sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_"))
-    return total
 
 
 def test_a_few_lines_keep_their_places_between_those_of_the_other_stream(keeper: Keeper) -> None:

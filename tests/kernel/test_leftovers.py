@@ -15,6 +15,7 @@ import pytest
 import jobsup
 from jobsup.isolation import LaunchFailed, open_hierarchy
 from tests.kernel.jobs import Jobs, here, program, run_here
+from tests.kernel.timed import run_timed
 from tests.machine import PATIENCE, inits, leaves, processes
 
 
@@ -172,8 +173,12 @@ def test_after_a_tree_that_resists(end: str) -> None:
     )
     last = {"time": ignorer, "exit": "exit"}[end]
     script = f"{daemon}; ({ignorer} &) | read ready; (setsid sh -c 'kill -STOP $$') & {last}"
-    verdict, _, _ = run_here(["sh", "-c", script], time="3s", grace="100ms")
-    assert verdict.cause == {"time": "timeout", "exit": "exited"}[end]
+    if end == "exit":
+        verdict, _, _ = run_here(["sh", "-c", script])
+        assert verdict.cause == "exited"
+    else:
+        verdict, _, _ = run_timed(["sh", "-c", script], b"daemon started\nready\n", grace="100ms")
+        assert verdict.cause == "timeout"
 
 
 def test_orphans_are_reaped_while_the_job_runs() -> None:

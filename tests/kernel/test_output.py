@@ -108,7 +108,7 @@ def test_of_an_ended_job_the_output_that_nobody_takes_can_be_given_up(
     jobs: Jobs, number: int
 ) -> None:
     """Nothing is dropped unasked: without the signal the run waits for its reader."""
-    running = jobs.start(["yes"], time="300ms")
+    running = jobs.start(["yes"], time="1s")
     assert select.select([running.stdout], [], [], PATIENCE)[0]
     leaf = Leaf.only()
     while "populated 1" in leaf.read("cgroup.events"):

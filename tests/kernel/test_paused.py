@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
-from pathlib import Path
 
 from jobsup.isolation import EndedBy, Job, Watch
 from tests.kernel.kept import GOES_ON, Keeper, end_of, is_silent, status_of, walls
+from tests.kernel.resting import wait_resting
 from tests.machine import Leaf, kill
 
 RESISTS = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
@@ -50,16 +49,14 @@ def test_a_paused_job_does_nothing_until_it_is_resumed(keeper: Keeper) -> None:
 
 
 def test_wall_time_stands_still_while_it_is_paused(keeper: Keeper) -> None:
-    job = paused(keeper, RESISTS, Watch(wall_ms=1000, grace_ms=0))
-    assert is_silent(job, 2)
-    resumed = time.monotonic()
+    job = paused(keeper, RESISTS, Watch(wall_ms=2000, grace_ms=0))
+    assert is_silent(job, 2.2)
     job.resume()
-    assert status_of(job) is not None
+    assert not status_of(job).ending
     assert status_of(job).ending is EndedBy.WALL_TIME
-    assert time.monotonic() - resumed < 2
     record = end_of(job)
     assert record.ended_by is EndedBy.WALL_TIME
-    assert record.wall_ns >= 2_900_000_000
+    assert record.wall_ns >= 4_100_000_000
 
 
 def test_wall_time_goes_on_where_it_stood(keeper: Keeper) -> None:
@@ -81,17 +78,9 @@ def test_wall_time_goes_on_where_it_stood(keeper: Keeper) -> None:
 
 def test_a_paused_job_wakes_nobody_for_its_processor_time(keeper: Keeper) -> None:
     job = paused(keeper, "echo ready; while :; do :; done", Watch(cpu_usec=600_000))
-    wakes = _wakes(job)
-    wait(0.5)
-    assert _wakes(job) - wakes <= 2  # on its way to sleep
+    wait_resting(job.pid, seconds=0.5)
     job.resume()
     assert end_of(job).ended_by is EndedBy.CPU_TIME
-
-
-def _wakes(job: Job) -> int:
-    lines = Path(f"/proc/{job.pid}/status").read_text().splitlines()
-    (line,) = (line for line in lines if line.startswith("voluntary_ctxt_switches"))
-    return int(line.split()[1])
 
 
 def test_a_stop_lets_a_paused_job_answer(keeper: Keeper) -> None:

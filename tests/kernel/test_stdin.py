@@ -9,13 +9,13 @@ import random
 import select
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 import jobsup
 from tests.kernel.jobs import Jobs, run_here
+from tests.kernel.resting import wait_resting
 from tests.machine import PATIENCE, Leaf
 
 SHA256 = ["sha256sum"]
@@ -109,17 +109,9 @@ def test_whoever_waits_for_a_silent_job_and_a_silent_stdin_uses_no_processor(
     script = f"exec {stdin}; echo ready; sleep 1000"
     running = jobs.start(["sh", "-c", script], stdin=subprocess.PIPE)
     assert running.line() == "ready"
-    before = _cpu_ticks(running.process.pid) + _cpu_ticks(running.init)
-    time.sleep(1)
-    used = _cpu_ticks(running.process.pid) + _cpu_ticks(running.init) - before
-    assert used <= os.sysconf("SC_CLK_TCK") // 10
+    wait_resting(running.process.pid, running.init)
     running.process.terminate()
     assert running.process.wait(PATIENCE) == 143
-
-
-def _cpu_ticks(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
 
 
 def test_a_job_that_does_not_read_holds_up_who_writes(jobs: Jobs) -> None:
