@@ -190,7 +190,13 @@ def test_metrics_are_numbers_with_names(daemon: Daemon) -> None:
     daemon.start()
     page = daemon.get("/metrics").body.decode()
     samples = dict(line.rsplit(" ", 1) for line in page.splitlines() if line[0] != "#")
-    assert samples['jobsup_jobs{state="running"}'] == "1"
+    assert {name: value for name, value in samples.items() if name.startswith("jobsup_jobs")} == {
+        'jobsup_jobs{state="queued"}': "0",
+        'jobsup_jobs{state="starting"}': "0",
+        'jobsup_jobs{state="running"}': "1",
+        'jobsup_jobs{state="paused"}': "0",
+        'jobsup_jobs{state="stopping"}': "0",
+    }
     assert float(samples["process_open_fds"]) > 5
 
 

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from ...protocol import UNFINISHED
 from .call import House
 
 Sample = tuple[str, float]  # labels as they stand between braces, value
@@ -32,7 +33,8 @@ def _families(house: House) -> Iterator[tuple[str, str, str, Iterable[Sample]]]:
         "jobsup_jobs",
         "gauge",
         "Jobs that have not ended, by state.",
-        [(f'state="{state}"', count) for state, count in sorted(states.items())],
+        # All of them: a series that comes and goes cannot be summed or watched.
+        [(f'state="{state}"', states[state]) for state in UNFINISHED],
     )
     yield "jobsup_ready", "gauge", "Whether new jobs are taken.", [("", engine.ready)]
     commits = [("", engine.store.commits)]
