@@ -268,18 +268,15 @@ class Dispatcher:
         record = job.record
         # A few calls of stat(2): less than the way to a thread and back.
         record.output_bytes = self.launcher.spool_bytes(record.id)
-        save_run = self._saver_of_run(record)
-        first = asyncio.gather(save_run(), self.save(record))
-        if await self._keep(
-            job, first, lambda: asyncio.gather(save_run(), self.store.save(record))
-        ):
+        if await self._keep(job, self.save(record), lambda: self.store.save(record)):
             reached("verdict-durable")
             self.forget(job)
             reached("control-removed")
 
     async def _again(self, job: LiveJob, due: Due) -> None:
         record = job.record
-        save_run = self._saver_of_run(record)
+        run = (record.started_ns, record.ended_ns, record.verdict, record.limits)
+        save_run = partial(self.store.save_attempt, record.id, record.attempt, *run)
         self.launcher.forget_control(record.id)
         job.pauses += 1
         # The next attempt begins with nothing of the last but its verdict.
@@ -296,10 +293,6 @@ class Dispatcher:
         reached("again-durable")
         self.queue(job, due)
         await self._trim(record.id, record.attempt - _KEPT_ATTEMPTS)
-
-    def _saver_of_run(self, record: Record) -> Callable[[], Awaitable[None]]:
-        run = (record.started_ns, record.ended_ns, record.verdict, record.limits)
-        return partial(self.store.save_attempt, record.id, record.attempt, *run)
 
     async def _trim(self, job_id: str, oldest: int) -> None:
         """Of a job that is run again and again the last runs are kept."""
@@ -345,10 +338,10 @@ class Dispatcher:
 
     # ---- what the jobs share (job.Crew)
 
-    def save(self, record: Record) -> Awaitable[None]:
+    def save(self, record: Record, *, soon: bool = False) -> Awaitable[None]:
         """Make the record durable, as it is now, and tell who listens."""
         self.events.publish(record, time.time_ns())
-        return self.store.save(record)
+        return self.store.save(record, soon=soon)
 
     async def in_thread(self, call: Callable[[], T]) -> T:
         """Run what blocks beside the loop."""

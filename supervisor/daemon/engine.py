@@ -161,8 +161,8 @@ class Engine:
     async def status(self, record: Record) -> JobStatus:
         """All that is known of a job."""
         job = self.jobs.get(record.id)
-        attempts = await self.store.attempts(record.id)
-        return views.status(record, attempts, job.handle if job else None, self.paths)
+        earlier = await self.store.attempts(record.id) if record.attempt > 1 else []
+        return views.status(record, earlier, job.handle if job else None, self.paths)
 
     async def _until_ended(self, job: LiveJob) -> None:
         """Until that it has ended is durable, or there is no room to make it so."""

@@ -45,8 +45,9 @@ _GOES_ON = frozenset({State.RUNNING, State.PAUSED})
 class Crew(Protocol):
     """What the jobs of one daemon share."""
 
-    def save(self, record: Record) -> Awaitable[None]:
-        """Make the record durable, as it is now, and tell who listens."""
+    def save(self, record: Record, *, soon: bool = False) -> Awaitable[None]:
+        """Make the record durable, as it is now, and tell who listens; `soon` where nobody waits
+        for it to be durable."""
 
     async def in_thread(self, call: Callable[[], T]) -> T:
         """Run what blocks beside the loop."""
@@ -100,7 +101,9 @@ class LiveJob:
         """The init, while there is one."""
         return self._handle
 
-    def move(self, state: State, reason: str | None = None) -> Awaitable[None]:
+    def move(
+        self, state: State, reason: str | None = None, *, soon: bool = False
+    ) -> Awaitable[None]:
         """Take the job to another state; the awaitable resolves when that is durable.
 
         Raises:
@@ -108,7 +111,7 @@ class LiveJob:
         """
         self.record.state = move(self.record.state, state)
         self.record.reason = reason
-        saved = self._crew.save(self.record)
+        saved = self._crew.save(self.record, soon=soon)
         self.wake()
         return saved
 
@@ -184,21 +187,21 @@ class LiveJob:
         if status.started_ns and record.started_ns is None:
             record.started_ns = status.started_ns
         if status.started_ns and record.state is State.STARTING:
-            self._unawaited(self.move(State.RUNNING))
+            self._move_unasked(State.RUNNING)
             reached("executed")
         if status.paused and record.state is State.RUNNING:
-            self._unawaited(self.move(State.PAUSED, "paused on request"))
+            self._move_unasked(State.PAUSED, "paused on request")
         elif not status.paused and record.state is State.PAUSED:
-            self._unawaited(self.move(State.RUNNING))
+            self._move_unasked(State.RUNNING)
         if self._resend_stop:
             # The request was durable; whether it reached the init, only the init knows.
             self._resend_stop = False
             if status.ending is EndedBy.NOTHING:
                 self._send_stop()
 
-    def _unawaited(self, saved: Awaitable[None]) -> None:
+    def _move_unasked(self, state: State, reason: str | None = None) -> None:
         """Nobody was promised anything: what the record lacks after a crash, the init tells."""
-        future = asyncio.ensure_future(saved)
+        future = asyncio.ensure_future(self.move(state, reason, soon=True))
         future.add_done_callback(self._saved)
 
     def _saved(self, future: asyncio.Future[None]) -> None:

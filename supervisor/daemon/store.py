@@ -2,8 +2,9 @@
 
 Theory of operation. Every call puts one piece of work into a queue and returns a future. The thread
 takes all that is waiting, does it in one transaction, commits (one fsync of the log for all of
-them), and resolves the futures on the loop: under load, many saves share one commit. Work is done
-in the order of the calls, so a read sees what was saved before it.
+them), and resolves the futures on the loop: under load, many saves share one commit. What nobody
+was promised (`soon`) waits for the next piece, or a moment, and shares its commit. Work is done in
+the order of the calls, so a read sees what was saved before it.
 
 When one piece fails, the transaction is undone and each piece is tried again in a transaction of
 its own, so that only those fail that cannot be done. What is saved is copied at the call: the
@@ -34,6 +35,7 @@ Work = Callable[[sqlite3.Connection], Any]
 
 # So that nobody waits long for others' work: a transaction of this many takes some milliseconds.
 _BATCH = 500
+_MOMENT = 0.05  # seconds
 
 _ENDED = ", ".join(f"'{state.value}'" for state in State if state in ENDED)
 _UNFINISHED = ", ".join(f"'{state.value}'" for state in State if state not in ENDED)
@@ -68,7 +70,9 @@ class Store:
         self._seq = _last_seq(connection)
         self._kept = _Kept(connection)
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[_Piece] | None] = queue.SimpleQueue()
+        self._held: list[_Piece] = []
+        self._flush: asyncio.TimerHandle | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._serve, name="store", daemon=True)
         self._thread.start()
@@ -91,14 +95,18 @@ class Store:
     async def close(self) -> None:
         """Wait for all that was asked for, and close the file."""
         if not self._closed:
+            self._hand_over()
             self._closed = True
             self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
     # ---- writing: what is returned may be awaited, or waited for together with others
 
-    def save(self, record: Record, *, event: bool = True) -> asyncio.Future[None]:
-        """Keep the record as it is now; with `event`, also that it came to be so just now."""
+    def save(
+        self, record: Record, *, event: bool = True, soon: bool = False
+    ) -> asyncio.Future[None]:
+        """Keep the record as it is now; with `event`, also that it came to be so just now. `soon`
+        for what nobody waits for: it becomes durable with the next piece, or a moment later."""
         if record.seq == 0:
             self._seq += 1
             record.seq = self._seq
@@ -111,7 +119,7 @@ class Store:
             if moved is not None:
                 connection.execute(TRANSITION, moved)
 
-        return self._submit(work)
+        return self._submit(work, soon=soon)
 
     def save_attempt(
         self,
@@ -122,9 +130,11 @@ class Store:
         verdict: dict[str, Any] | None,
         limits: dict[str, str],
     ) -> asyncio.Future[None]:
-        """Keep what became of one run of a job."""
+        """Keep what became of one run of a job that is run again: of its last run, the job's own
+        record tells. It becomes durable together with the next piece, or a moment later."""
         row = (job, attempt, started_ns, ended_ns, as_json(verdict), as_json(limits))
-        return self._execute("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?)", row)
+        statement = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?)"
+        return self._submit(lambda connection: _run(connection, statement, row), soon=True)
 
     def delete(self, jobs: Iterable[str]) -> asyncio.Future[None]:
         """Forget these jobs, with all that was kept of them."""
@@ -151,7 +161,8 @@ class Store:
 
     def set_setting(self, key: str, value: str) -> asyncio.Future[None]:
         """Keep one text under a name of ours."""
-        return self._execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, value))
+        statement = "INSERT OR REPLACE INTO settings VALUES (?, ?)"
+        return self._submit(lambda connection: _run(connection, statement, (key, value)))
 
     # ---- reading
 
@@ -250,18 +261,27 @@ class Store:
 
     # ---- from the loop to the thread
 
-    def _submit(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+    def _submit(
+        self, work: Callable[[sqlite3.Connection], T], *, soon: bool = False
+    ) -> asyncio.Future[T]:
         if self._closed:
             raise RuntimeError("the store is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Piece(work, future))
+        self._held.append(_Piece(work, future))
+        if not soon:
+            self._hand_over()
+        elif self._flush is None:
+            self._flush = self._loop.call_later(_MOMENT, self._hand_over)
         return future
 
-    def _execute(self, statement: str, row: tuple[object, ...]) -> asyncio.Future[None]:
-        def work(connection: sqlite3.Connection) -> None:
-            connection.execute(statement, row)
-
-        return self._submit(work)
+    def _hand_over(self) -> None:
+        """To the thread; that wakes another processor, which costs more than the work."""
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+        pieces, self._held = self._held, []
+        if pieces:
+            self._queue.put(pieces)
 
     async def _query(self, query: str, values: Mapping[str, object]) -> list[Any]:
         return await self._submit(lambda connection: connection.execute(query, values).fetchall())
@@ -283,12 +303,12 @@ class Store:
     def _taken(self) -> tuple[list[_Piece], bool]:
         """All that waits, once there is something; and whether there may be more."""
         pieces: list[_Piece] = []
-        piece = self._queue.get()
-        while piece is not None:
-            pieces.append(piece)
-            if len(pieces) == _BATCH or self._queue.empty():
+        more = self._queue.get()
+        while more is not None:
+            pieces += more
+            if len(pieces) >= _BATCH or self._queue.empty():
                 return pieces, True
-            piece = self._queue.get()
+            more = self._queue.get()
         return pieces, False
 
     def _together(self, pieces: list[_Piece]) -> list[_Answer]:
@@ -319,6 +339,10 @@ class Store:
             self.commits += 1
             reached("committed")
         return results
+
+
+def _run(connection: sqlite3.Connection, statement: str, row: tuple[object, ...]) -> None:
+    connection.execute(statement, row)
 
 
 def _resolve(answers: list[_Answer]) -> None:

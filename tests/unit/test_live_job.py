@@ -83,7 +83,7 @@ class Crew:
             raise StorageFull("no room")
         self.saved.append((state, reason))
 
-    def save(self, record: Record) -> Awaitable[None]:
+    def save(self, record: Record, *, soon: bool = False) -> Awaitable[None]:
         return asyncio.ensure_future(self._save(record.state, record.reason))
 
     async def in_thread(self, call: Callable[[], T]) -> T:
