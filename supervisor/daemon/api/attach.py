@@ -21,7 +21,6 @@ import asyncio
 import os
 import socket
 import stat
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -35,6 +34,7 @@ from ..log import log
 from ..peer import Peer
 from . import answers
 from .call import Call, too_slow
+from .guarded import close_aside
 from .refusals import body_of, internal, of_system
 
 _SWITCHING = (
@@ -134,10 +134,13 @@ def _resolve(future: asyncio.Future[None]) -> None:
 
 def _receive(connection: socket.socket, peer: Peer) -> Attached | None:
     """None: nothing is there after all."""
-    # Not socket.recv_fds: it forgets the flags that it is given (CPython 3.11).
+    # Looked at first (see guarded.py): what is too much, or refused, stays in the queue, which is
+    # closed where nobody waits. Not socket.recv_fds: it forgets the flags that it is given
+    # (CPython 3.11).
     room = socket.CMSG_LEN(_EXPECTED * _INT)
+    looking = socket.MSG_PEEK | socket.MSG_CMSG_CLOEXEC
     try:
-        data, ancillary, flags, _ = connection.recvmsg(1, room, socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, flags, _ = connection.recvmsg(1, room, looking)
     except BlockingIOError:
         return None
     descriptors = array.array("i")
@@ -151,8 +154,10 @@ def _receive(connection: socket.socket, peer: Peer) -> Attached | None:
             raise BadRequest("four descriptors are to come", hint="stdin, stdout, stderr, lifeline")
         _check(descriptors, peer)
     except BaseException:
-        _close_aside(descriptors)
+        if descriptors:
+            close_aside(descriptors)
         raise
+    connection.recv(1)  # nor are its descriptors the last ones now
     stdin, stdout, stderr, lifeline = descriptors
     if peer.is_root and _is_null(os.fstat(stdin)):
         os.close(stdin)
@@ -182,17 +187,6 @@ def _check(descriptors: Sequence[int], peer: Peer) -> None:
 def _is_pipe(descriptor: int) -> bool:
     """Whether it is a pipe that no file system knows: the name of a file begins with a slash."""
     return os.readlink(f"/proc/self/fd/{descriptor}").startswith("pipe:[")
-
-
-def _close_aside(descriptors: Sequence[int]) -> None:
-    """Close what was refused where nobody waits for it: the last close(2) of a socket that lingers,
-    or of a file on a user's own file system, may take as long as they like."""
-
-    def close() -> None:
-        for descriptor in descriptors:
-            os.close(descriptor)
-
-    threading.Thread(target=close, name="close", daemon=True).start()
 
 
 def _is_null(status: os.stat_result) -> bool:

@@ -17,6 +17,7 @@ import errno
 import os
 import resource
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,6 +33,7 @@ from . import routes
 from .answers import error_answer, raw_answer
 from .call import Call, House
 from .connection import Connection, Connections
+from .guarded import Guarded, close_aside, prepare
 from .limits import Limits
 from .queries import parse_query
 from .refusals import Refusal, internal, of_system
@@ -52,6 +54,8 @@ class Server:
         limits = Limits(settings.connections, settings.owner_followers, descriptors)
         self.house = House(engine, settings, limits)
         self._loop = asyncio.get_running_loop()
+        if threading.current_thread() is threading.main_thread():
+            prepare()
         self._connections = Connections(self.handle, self.house)
         self._listener: socket.socket | None = None
         self._reserve = -1
@@ -97,7 +101,7 @@ class Server:
                 self._send_away(listener, error)
                 return
             self._none_left = False
-            task = self._loop.create_task(self._serve(connection))
+            task = self._loop.create_task(self._serve(Guarded.of(connection)))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -120,9 +124,8 @@ class Server:
             self._loop.remove_reader(listener.fileno())
             self._resting = self._loop.call_later(_REST, self._watch, listener)
         else:
-            with connection, suppress(OSError):
-                connection.setblocking(False)
-                connection.send(raw_answer(of_system(error) or internal()))
+            with Guarded.of(connection) as guarded, suppress(OSError):
+                guarded.send(raw_answer(of_system(error) or internal()))
         self._take_reserve()
 
     def _watch(self, listener: socket.socket) -> None:
@@ -150,8 +153,9 @@ class Server:
             self._resting.cancel()
         if self._listener is not None:
             self._loop.remove_reader(self._listener.fileno())
-            self._listener.close()
             self._unlink()
+            # With it go those who were not accepted, and what they have sent.
+            close_aside([self._listener.detach()])
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.house.cut_off()
         self._connections.pre_shutdown()
