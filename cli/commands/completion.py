@@ -17,6 +17,7 @@ def completion(ctx: click.Context, shell: str) -> None:
     bash: jobsup completion bash > /etc/bash_completion.d/jobsup
     zsh:  jobsup completion zsh > "${fpath[1]}/_jobsup"
     fish: jobsup completion fish > ~/.config/fish/completions/jobsup.fish
+    A shell that is started from then on has it.
     """
     from click.shell_completion import get_completion_class
 
@@ -29,4 +30,5 @@ def completion(ctx: click.Context, shell: str) -> None:
         # Where we know of no word bash's own way is better than none: variables, files.
         click.echo(script.replace("-o nosort", "-o nosort -o bashdefault -o default"))
     else:
-        click.echo(made.source())
+        # A comma in what is told of a word is none between two fields.
+        click.echo(made.source().replace('string split ","', 'string split -m 1 ","'))

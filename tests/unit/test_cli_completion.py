@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -110,3 +111,58 @@ def test_what_has_ended_is_not_offered_to_be_stopped(home: Path) -> None:
         assert asked == ["queued", "starting", "running", "paused", "stopping"]
         assert after_tab(home, "jobsup explain bu", daemon.path)[-1] == "build"
         assert daemon.asked("GET", "/jobs")[-1].query.get("state") is None
+
+
+# ---- zsh and fish, which need not be here: the words that they are told, and their scripts
+
+
+def told(home: Path, shell: str, typed: str, number: int) -> list[str]:
+    """What jobsup answers the script of this shell."""
+    last = typed.rpartition(" ")[2]
+    environment = {
+        "PATH": os.environ["PATH"],
+        "JOBSUP_SOCKET": str(home / "none"),
+        "_JOBSUP_COMPLETE": f"{shell}_complete",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": last if shell == "fish" else str(number),
+    }
+    done = subprocess.run(
+        [home / "bin" / "jobsup"],
+        env=environment,
+        capture_output=True,
+        check=True,
+        timeout=_SECONDS,
+    )
+    return done.stdout.decode().splitlines()
+
+
+def test_fish_is_told_words_and_what_they_are(home: Path) -> None:
+    answer = told(home, "fish", "jobsup st", 1)
+    assert [line.split("\t")[0] for line in answer] == ["plain,start", "plain,status", "plain,stop"]
+    assert told(home, "fish", "jobsup run --env-file f", 3) == ["file,f"]
+    assert told(home, "fish", "jobsup run --net h", 3) == ["plain,host"]
+
+
+def test_zsh_is_told_words_and_what_they_are(home: Path) -> None:
+    answer = told(home, "zsh", "jobsup st", 1)
+    assert answer[::3] == ["plain"] * 3
+    assert answer[1::3] == ["start", "status", "stop"]
+    assert told(home, "zsh", "jobsup run --env-file f", 3) == ["file", "f", "_"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_script_is_one_of_its_shell(
+    shell: str, home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["completion", shell], Core()) == 0
+    script = capfd.readouterr().out
+    assert f"_JOBSUP_COMPLETE={shell}_complete" in script
+    (home / "script").write_text(script)
+    if (program := shutil.which(shell)) is not None:
+        subprocess.run([program, "-n", home / "script"], check=True, timeout=_SECONDS)
+
+
+def test_what_fish_shows_of_a_word_is_whole(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Commas included."""
+    assert invoke(["completion", "fish"], Core()) == 0
+    assert 'string split -m 1 "," $completion' in capfd.readouterr().out
