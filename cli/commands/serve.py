@@ -46,6 +46,14 @@ _FLAGS = {"memory": "budget_mem", "cpus": "budget_cpus"}
 @click.option(
     "--owner-followers", metavar="N", help="Readers of output a user may have; 64 unless said."
 )
+@click.option(
+    "--stdin-max", metavar="SIZE", help="Largest stdin that is kept for a job; 1G unless said."
+)
+@click.option(
+    "--connections",
+    metavar="N",
+    help="Of clients, at once; 2000 unless said, and fewer where descriptors are.",
+)
 @click.pass_obj
 def serve(core: Core, /, **options: str | None) -> int:
     """Be the daemon that jobs are handed to; stays in the foreground until SIGTERM or SIGINT.

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -24,6 +25,7 @@ from jobsup.cli import core
 from jobsup.cli.core import Core
 from jobsup.cli.main import invoke
 from jobsup.supervisor import protocol
+from jobsup.supervisor.daemon.settings import Settings
 from tests.fake_daemon import (
     JOB,
     Answer,
@@ -608,3 +610,20 @@ def test_serve_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = "serve --state /s --max-running 5 --budget-mem 1G --budget-cpus 2 --keep 1d"
     assert invoke(arguments.split(), Serving()) == 0
     assert given == [{"state": "/s", "max_running": "5", "memory": "1G", "cpus": "2", "keep": "1d"}]
+
+
+def test_each_setting_of_a_daemon_has_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But those of a client that is slow or lies, which nobody would set."""
+    given: dict[str, Any] = {}
+
+    class Serving(Core):
+        def serve(self, options: Any) -> int:
+            given.update(options)
+            return 0
+
+    monkeypatch.delenv("JOBSUP_SOCKET", raising=False)
+    assert invoke(["serve"], Serving()) == 0
+    settings = {field.name for field in dataclasses.fields(Settings)}
+    renamed = {"keep_usec": "keep", "lib": "state", "run": "state"}
+    unset = {"body_max", "header_seconds"}
+    assert {renamed.get(name, name) for name in settings - unset} == set(given)
