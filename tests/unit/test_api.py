@@ -280,6 +280,13 @@ def test_whoever_comes_when_it_is_full_is_told_so(brief: Daemon) -> None:
         assert connection.getresponse().read()
     refused = brief.get("/ping")
     assert (refused.status, refused.code) == (503, "overloaded")
+    # …also who takes their time to ask, or never does.
+    with brief.raw() as late, brief.raw() as silent:
+        brief.until(lambda: brief.server.house.limits._refused.total() == 2)
+        late.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert everything(late).startswith(b"HTTP/1.1 503 ")
+        assert everything(silent).startswith(b"HTTP/1.1 503 ")
+    brief.until(lambda: not brief.server.house.limits._refused)
     held[0].close()
     brief.until(lambda: brief.server.house.limits.connections < 20)
     assert brief.get("/ping").status == 200

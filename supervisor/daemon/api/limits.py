@@ -25,6 +25,8 @@ class Limits:
         self._most = max(1, min(connections, descriptors // _DESCRIPTORS_EACH))
         self._most_followers = followers
         self._connections: Counter[int] = Counter()
+        self._most_refused = max(2, self._most // 20)
+        self._refused: Counter[int] = Counter()
         self._followers: Counter[int] = Counter()
 
     @property
@@ -52,6 +54,20 @@ class Limits:
     def leave(self, peer: Peer) -> None:
         """A counted connection is closed."""
         _less(self._connections, peer.uid)
+
+    def wait_to_be_refused(self, peer: Peer) -> bool:
+        """Whether a connection that is not let in may stay until it asks for something; counted
+        then."""
+        if self._refused.total() >= self._most_refused:
+            return False
+        if not peer.is_root and self._refused[peer.uid] >= self._most_refused // 2:
+            return False
+        self._refused[peer.uid] += 1
+        return True
+
+    def was_refused(self, peer: Peer) -> None:
+        """One that waited is closed."""
+        _less(self._refused, peer.uid)
 
     @contextmanager
     def following(self, peer: Peer) -> Iterator[None]:
