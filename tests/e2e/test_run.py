@@ -16,6 +16,7 @@ import pytest
 
 REPO = Path(__file__).resolve().parents[2]
 RUN = REPO / "run"
+SEEN = Path("/srv")  # by every job, wherever the checkout lies; a job has a /tmp of its own
 
 pytestmark = pytest.mark.requires("root")
 
@@ -51,25 +52,25 @@ def said(done: subprocess.CompletedProcess[bytes]) -> list[str]:
 
 
 def test_the_main_job_runs_inside_its_limit() -> None:
-    done = run("--mem", "256M", "--", "cat", "/sys/fs/cgroup/memory.max", cwd=REPO)
+    done = run("--mem", "256M", "--", "cat", "/sys/fs/cgroup/memory.max", cwd=SEEN)
     assert (done.returncode, done.stdout, said(done)) == (0, b"268435456\n", [])
 
 
 def test_a_host_without_cgroup_v2_is_told_in_one_line() -> None:
     ready = subprocess.run([REPO / "tools/host-ready"], capture_output=True, check=False)
-    done = run("--", "true", cwd=REPO)
+    done = run("--", "true", cwd=SEEN)
     told = done.stderr.decode().splitlines()
     assert len(told) == (0 if ready.returncode == 0 else 1), told
 
 
 def test_streams_and_status_pass_through() -> None:
-    done = run("--", "sh", "-c", r"printf '\0out\377'; echo err >&2; exit 9", cwd=REPO)
+    done = run("--", "sh", "-c", r"printf '\0out\377'; echo err >&2; exit 9", cwd=SEEN)
     assert (done.returncode, done.stdout, said(done)) == (9, b"\0out\xff", ["err"])
 
 
 def test_stdin_arrives_whole() -> None:
     data = os.urandom(5_000_000)
-    done = run("--", "sha256sum", cwd=REPO, stdin=data)
+    done = run("--", "sha256sum", cwd=SEEN, stdin=data)
     assert done.stdout.split()[0].decode() == hashlib.sha256(data).hexdigest()
 
 
@@ -83,7 +84,7 @@ def test_what_a_job_leaves_in_its_directory_stays(here: Path) -> None:
 
 
 def test_without_a_grant_nothing_can_be_written() -> None:
-    done = run("--", "sh", "-c", "echo x > README.md || exit 4", cwd=REPO)
+    done = run("--", "sh", "-c", "echo x > file || exit 4", cwd=SEEN)
     assert done.returncode == 4
     assert "Read-only file system" in done.stderr.decode()
 
@@ -108,7 +109,7 @@ def test_a_directory_as_stdin_is_an_empty_one() -> None:
     try:
         done = subprocess.run(
             [RUN, "jobsup", "run", "--", "wc", "-c"], stdin=directory,
-            capture_output=True, timeout=60, check=True, cwd=REPO,
+            capture_output=True, timeout=60, check=True, cwd=SEEN,
         )  # fmt: skip
     finally:
         os.close(directory)
@@ -118,7 +119,7 @@ def test_a_directory_as_stdin_is_an_empty_one() -> None:
 def test_a_closed_pipe_ends_the_job() -> None:
     with subprocess.Popen(
         [RUN, "jobsup", "run", "--", "yes"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        stdin=subprocess.DEVNULL, cwd=REPO,
+        stdin=subprocess.DEVNULL, cwd=SEEN,
     ) as process:  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline() == b"y\n"
@@ -131,13 +132,13 @@ def test_a_closed_pipe_ends_the_job() -> None:
     [("--mem 5Q true", "--mem: '5Q' is not a size"), ("", "Missing argument")],
 )
 def test_what_is_refused_needs_no_guest(line: str, told: str) -> None:
-    done = run(*line.split(), cwd=REPO)
+    done = run(*line.split(), cwd=SEEN)
     assert done.returncode == 125
     assert done.stderr.decode().startswith(f"jobsup: {told}")
 
 
 def test_the_options_of_a_command_are_its_own() -> None:
-    done = run("echo", "--help", "--rw", "--mem", cwd=REPO)
+    done = run("echo", "--help", "--rw", "--mem", cwd=SEEN)
     assert (done.returncode, done.stdout, said(done)) == (0, b"--help --rw --mem\n", [])
 
 
@@ -147,7 +148,7 @@ def test_without_stdin_the_callers_input_is_left_alone() -> None:
     os.close(write_end)
     command = [str(RUN), "jobsup", "run", "-n", "--", "cat"]
     done = subprocess.run(
-        command, stdin=read_end, capture_output=True, cwd=REPO, timeout=120, check=False
+        command, stdin=read_end, capture_output=True, cwd=SEEN, timeout=120, check=False
     )
     with os.fdopen(read_end, "rb") as rest:
         assert (done.returncode, done.stdout, rest.read()) == (0, b"", b"mine")
@@ -166,24 +167,24 @@ def test_a_verdict_for_a_pipe_of_the_shell_arrives_there(here: Path) -> None:
 def test_streams_that_are_closed_are_no_error(redirections: str) -> None:
     script = f"exec {RUN} jobsup run -- sh -c 'cat; exit 7' {redirections}"
     done = subprocess.run(
-        ["sh", "-c", script], stdin=subprocess.DEVNULL, capture_output=True, cwd=REPO,
+        ["sh", "-c", script], stdin=subprocess.DEVNULL, capture_output=True, cwd=SEEN,
         timeout=120, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout, said(done)) == (7, b"", [])
 
 
 def test_a_verdict_for_standard_output_arrives_there() -> None:
-    done = run("--verdict", "/dev/stdout", "--", "true", cwd=REPO)
+    done = run("--verdict", "/dev/stdout", "--", "true", cwd=SEEN)
     assert (done.returncode, json.loads(done.stdout)["status"]) == (0, 0), done.stderr
 
 
 def test_a_verdict_that_cannot_be_written_is_told_in_a_sentence() -> None:
-    done = run("--verdict", "/dev/full", "--", "true", cwd=REPO)
+    done = run("--verdict", "/dev/full", "--", "true", cwd=SEEN)
     assert (done.returncode, len(said(done))) == (125, 1), done.stderr
 
 
 def test_a_dry_run_needs_no_guest() -> None:
-    done = run("--mem", "64M", "--dry-run", "--", "true", cwd=REPO)
+    done = run("--mem", "64M", "--dry-run", "--", "true", cwd=SEEN)
     assert done.returncode == 0
     assert done.stderr == b""
     assert b"set memory.max to 67108864" in done.stdout.splitlines()
