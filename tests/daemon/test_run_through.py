@@ -18,7 +18,7 @@ import pytest
 
 from tests.daemon.conftest import Opener
 from tests.daemon.served import Served
-from tests.kernel.jobs import program
+from tests.kernel.jobs import program, with_grants
 from tests.machine import JOBSUP, PATIENCE, leaves, wait_no_inits
 
 STDIN_MIB = 64
@@ -154,14 +154,14 @@ def test_what_cannot_be_executed(clean: Served) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT])
 def test_signals_reach_the_job(clean: Served, number: signal.Signals) -> None:
-    with running(clean, "--", *program("signal_reporter")) as process:
+    with running(clean, *with_grants(program("signal_reporter"))) as process:
         assert line(process) == b"ready\n"
         process.send_signal(number)
         assert line(process) == f"{number.name}\n".encode()
 
 
 def test_the_second_interrupt_kills(clean: Served) -> None:
-    with running(clean, "--", *program("signal_reporter")) as process:
+    with running(clean, *with_grants(program("signal_reporter"))) as process:
         assert line(process) == b"ready\n"
         process.send_signal(signal.SIGINT)
         # Until it has come: of a signal that is pending a second one is none.

@@ -25,6 +25,7 @@ from jobsup.supervisor.verdict import Verdict
 from tests.machine import JOBSUP, PATIENCE, REPO, children, wait_no_inits
 
 PROGRAMS = REPO / "tests" / "programs"
+PRIVATE = ("/tmp/", "/var/tmp/", "/run/", "/dev/shm/")  # of each job its own
 
 Argv = Sequence[str | bytes]
 
@@ -49,16 +50,32 @@ def flags(options: dict[str, Any]) -> list[str]:
     return said
 
 
-def _defaults(options: dict[str, Any]) -> dict[str, Any]:
+def _out_of_sight(argv: Argv) -> list[str]:
+    """The places that the command names and no job sees: the programs and Python, where the
+    checkout lies below a directory of which every job has its own."""
+    words = [os.fsdecode(word) for word in argv]
+    return [
+        place
+        for place in dict.fromkeys([str(REPO), sys.prefix])
+        if place.startswith(PRIVATE) and any(place in word for word in words)
+    ]
+
+
+def with_grants(argv: Argv) -> list[str]:
+    """What goes behind `jobsup run` for this command: the grants that it needs, and itself."""
+    granted = [word for place in _out_of_sight(argv) for word in ("--ro", place)]
+    return [*granted, "--", *map(os.fsdecode, argv)]
+
+
+def _defaults(argv: Argv, options: dict[str, Any]) -> dict[str, Any]:
     """A working directory that every job has, and the programs, wherever the checkout lies."""
-    hidden = [path for path in (REPO, Path(sys.prefix)) if path.is_relative_to("/tmp")]
-    ro = [*map(str, hidden), *options.get("ro", [])]
+    ro = [*_out_of_sight(argv), *options.get("ro", [])]
     return {"cwd": "/", **options} | ({"ro": ro} if ro else {})
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What `jobsup run` left: its status, its streams, the file of --json ({} without one)."""
+    """What `jobsup run` left: its status, its streams, the file of --verdict ({} without one)."""
 
     status: int
     stdout: bytes
@@ -148,7 +165,8 @@ class Jobs:
     ) -> Running:
         """Start a job. `wrapper` goes before the command line (nohup, setsid …)."""
         report = self.directory / f"verdict{len(self._started)}.json"
-        command = [*wrapper, *JOBSUP, "run", "--json", str(report), *flags(_defaults(options))]
+        said = flags(_defaults(argv, options))
+        command = [*wrapper, *JOBSUP, "run", "--verdict", str(report), *said]
         process = subprocess.Popen(
             [*command, "--", *argv],
             stdin=stdin, stdout=stdout, stderr=stderr, bufsize=0, preexec_fn=preexec,
@@ -195,7 +213,7 @@ class Here:
 @contextmanager
 def here(argv: Argv, *, input: bytes = b"", **options: Any) -> Iterator[Here]:  # noqa: A002, ANN401
     """Launch a job from this process; whoever leaves the block before its end kills it."""
-    spec = Spec.make(argv, **_defaults(options))
+    spec = Spec.make(argv, **_defaults(argv, options))
     with ExitStack() as ours, ExitStack() as theirs:
         pipes = [os.pipe() for _ in range(3)]
         (stdin, feed), (out, stdout), (err, stderr) = pipes

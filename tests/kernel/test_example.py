@@ -18,6 +18,7 @@ def test_the_first_jobs(tmp_path: Path) -> None:
             text=True,
             timeout=PATIENCE,
             check=False,
+            cwd="/",  # where a job may stand, wherever the checkout lies
         )
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
