@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from jobsup.supervisor.doctor import Finding
+    from jobsup.supervisor.protocol import HostFinding
     from jobsup.supervisor.verdict import Verdict
 
 
@@ -52,7 +53,7 @@ _MARKS = {True: "✓", None: "!", False: "✗"}
 _ASCII_MARKS = {True: "+", None: "!", False: "x"}
 
 
-def findings(found: Sequence[Finding]) -> None:
+def findings(found: Sequence[Finding | HostFinding]) -> None:
     """A line for each finding, below it how to remedy what is not there, at the end what it all
     means. A remedy that several in a row share is told once, below the last of them."""
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
@@ -66,7 +67,7 @@ def findings(found: Sequence[Finding]) -> None:
     click.echo(_conclusion(found, marks))
 
 
-def _conclusion(found: Sequence[Finding], marks: dict[bool | None, str]) -> str:
+def _conclusion(found: Sequence[Finding | HostFinding], marks: dict[bool | None, str]) -> str:
     missing = sum(finding.ok is False for finding in found)
     if missing:
         return f"Jobs cannot run here: {missing} of {len(found)} are missing ({marks[False]})."

@@ -191,6 +191,24 @@ class Control(Struct, frozen=True):
     state: Literal["ready", "unready", "terminating"]
 
 
+class HostFinding(Struct, frozen=True):
+    """Something that jobs need of the host. `ok`: true, or false where every job needs it and it is
+    not there, or null where only some options do."""
+
+    name: str
+    ok: bool | None
+    found: str
+    remedy: str | None
+
+
+class Doctor(Struct, frozen=True):
+    """GET /doctor: what the host has of what jobs need, as the daemon sees it. `ok`: jobs can run
+    here."""
+
+    ok: bool
+    findings: list[HostFinding]
+
+
 class Event(Struct, frozen=True):
     """One line of GET /events."""
 

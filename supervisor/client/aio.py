@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 from ..protocol import (
     Attempt,
     Control,
+    Doctor,
     Event,
     JobStatus,
     JobSummary,
@@ -109,6 +110,10 @@ class Supervisor:
     async def ping(self, *, wait: float = 0) -> Ping:
         """That it is there, or comes up within `wait` seconds."""
         return await self.run(follow.reached(wait))
+
+    async def doctor(self) -> Doctor:
+        """What the host has of what jobs need, as the daemon sees it."""
+        return await self.run(request(calls.doctor()))
 
     async def control(self, what: str | None = None) -> Control:
         """Where the daemon is; with `what` (start, stop, terminate), where it is then."""

@@ -20,6 +20,7 @@ from ..protocol import (
     SOCKET_VARIABLE,
     Attempt,
     Control,
+    Doctor,
     Event,
     JobStatus,
     JobSummary,
@@ -147,6 +148,10 @@ class Supervisor:
     def ping(self, *, wait: float = 0) -> Ping:
         """That it is there, or comes up within `wait` seconds."""
         return self.run(follow.reached(wait))
+
+    def doctor(self) -> Doctor:
+        """What the host has of what jobs need, as the daemon sees it."""
+        return self.run(request(calls.doctor()))
 
     def control(self, what: str | None = None) -> Control:
         """Where the daemon is; with `what` (start, stop, terminate), where it is then."""

@@ -12,6 +12,7 @@ import msgspec
 from ..errors import BadValue, NoSuchJob
 from ..protocol import (
     Control,
+    Doctor,
     Event,
     JobPage,
     JobStatus,
@@ -40,6 +41,10 @@ _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 
 def ping() -> Call[Ping]:
     return Call("GET", "/ping", _reader(Ping))
+
+
+def doctor() -> Call[Doctor]:
+    return Call("GET", "/doctor", _reader(Doctor))
 
 
 def control() -> Call[Control]:

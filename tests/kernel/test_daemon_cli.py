@@ -10,6 +10,7 @@ import os
 import pwd
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ import pytest
 import jobsup
 from jobsup.cli.core import Core
 from jobsup.cli.main import invoke
-from tests.kernel.jobs import program
+from tests.kernel.jobs import program, with_grants
 from tests.kernel.serving import Daemon, serving
 from tests.machine import JOBSUP, PATIENCE
 
@@ -56,8 +57,9 @@ def cli(daemon: Daemon, capfd: pytest.CaptureFixture[str]) -> Cli:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(daemon: Daemon) -> Iterator[None]:
+def nothing_left(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Instead of the check of all other tests: the daemon's jobs are over after each."""
+    monkeypatch.chdir("/")  # where a job may stand, wherever the checkout lies
     yield
     with daemon.supervisor() as supervisor:
         for job in supervisor.jobs():
@@ -135,7 +137,7 @@ def test_stop_kill_and_signal(cli: Cli) -> None:
     assert cli("wait", first)[0] == 143
     assert cli("kill", second) == (0, "", "")
     assert cli("wait", second)[0] == 137
-    third = cli.start("--", *program("signal_reporter"))
+    third = cli.start(*with_grants(program("signal_reporter")))
     with jobsup.connect() as supervisor:
         job = supervisor.job(third)
         output = job.output("stdout")
@@ -253,7 +255,7 @@ def test_run_tells_what_is_refused(daemon: Daemon) -> None:
 _NEEDED = (
     "cli.details cli.progress cli.objects cli.table cli.commands.run cli.commands.status"
     " cli.commands.out cli.commands.wait cli.commands.verbs cli.commands.change cli.commands.ls"
-    " supervisor.client.attached supervisor.client.blocking"
+    " cli.commands.doctor supervisor.client.attached supervisor.client.blocking"
 )
 
 
@@ -268,12 +270,14 @@ def as_nobody(*arguments: str) -> tuple[int, bytes]:
         status = 70
         try:
             os.dup2(write_end, 1)
+            sys.stdout = os.fdopen(1, "w", closefd=False)  # not what pytest keeps
             os.close(read_end)
             os.chdir("/")
             os.setgroups([])
             os.setresgid(NOBODY, NOBODY, NOBODY)
             os.setresuid(NOBODY, NOBODY, NOBODY)
             status = invoke(arguments, Core())
+            sys.stdout.flush()
         finally:
             os._exit(status)
     os.close(write_end)
@@ -300,10 +304,20 @@ def test_somebody_elses_job_is_absent(cli: Cli, capfd: pytest.CaptureFixture[str
     assert "running" in cli("ls")[1]
 
 
+def test_doctor_tells_a_user_what_the_daemon_finds(daemon: Daemon) -> None:
+    status, out = as_nobody("doctor", "--json")
+    told = json.loads(out)
+    own = json.loads(run("doctor", "--json").stdout)
+    assert (status, told["ok"]) == (0, True)
+    words = [(found["name"], found["ok"]) for found in told["findings"]]
+    assert words == [(found["name"], found["ok"]) for found in own["findings"]]
+    assert ("root", True) in words
+
+
 def interrupted(name: str) -> subprocess.Popen[bytes]:
     """A run of this program that is ready, and was sent SIGINT."""
     process = subprocess.Popen(
-        [*JOBSUP, "run", "--", *program(name)],
+        [*JOBSUP, "run", *with_grants(program(name))],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         start_new_session=True,

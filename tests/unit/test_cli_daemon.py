@@ -26,6 +26,7 @@ from jobsup.cli.core import Core
 from jobsup.cli.main import invoke
 from jobsup.supervisor import protocol
 from jobsup.supervisor.daemon.settings import Settings
+from jobsup.supervisor.doctor import Finding
 from tests.fake_daemon import (
     JOB,
     Answer,
@@ -593,6 +594,43 @@ def test_a_daemon_that_does_not_answer_holds_no_shell_up(cli: Cli) -> None:
         assert completed("jobsup stop ", 2, cli.daemon.path) == []
     finally:
         never.set()
+
+
+# ---- doctor
+
+
+class Examining(Core):
+    def examine(self) -> Sequence[Finding]:
+        return [Finding("root", False, "uid 1000: much was not tried", "sudo jobsup doctor")]
+
+
+@pytest.mark.parametrize(("uid", "flags"), [(1000, []), (0, ["--socket"])])
+def test_doctor_asks_a_daemon_for_who_may_not_look(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+    uid: int, flags: list[str],
+) -> None:  # fmt: skip
+    seen = {"name": "io.weight", "ok": None, "found": "absent", "remedy": "BFQ"}
+    cli.daemon.answers["GET /doctor"] = [json_answer({"ok": True, "findings": [seen]})]
+    monkeypatch.setenv("JOBSUP_SOCKET", str(cli.daemon.path))
+    monkeypatch.setattr("os.geteuid", lambda: uid)
+    words = ["doctor", *(word for flag in flags for word in (flag, str(cli.daemon.path)))]
+    assert invoke([*words, "--json"], Examining()) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out) == {"ok": True, "findings": [seen]}
+    assert err == f"jobsup: as the daemon at {cli.daemon.path} found it\n"
+    assert invoke(words, Examining()) == 0
+    assert "io.weight  absent" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_doctor_looks_itself_where_no_daemon_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], uid: int
+) -> None:
+    monkeypatch.setenv("JOBSUP_SOCKET", str(tmp_path / "none"))
+    monkeypatch.setattr("os.geteuid", lambda: uid)
+    assert invoke(["doctor"], Examining()) == 1
+    assert "much was not tried" in capfd.readouterr().out
+    assert invoke(["doctor", "--socket", str(tmp_path / "none")], Examining()) == 125
 
 
 # ---- serve

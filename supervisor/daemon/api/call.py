@@ -21,6 +21,7 @@ from ..records import Record
 from ..settings import Settings
 from .connection import Connection
 from .followers import Growth
+from .host import HostLook
 from .limits import Limits
 from .refusals import Refusal
 from .seam import Supervised
@@ -40,6 +41,7 @@ class House:
         self.header_seconds = settings.header_seconds
         self.growth = Growth()
         self.hang_ups = HangUps()
+        self.host = HostLook()
         self.answers: Counter[int] = Counter()  # by status
         self.started = time.monotonic()
         self.terminating = False

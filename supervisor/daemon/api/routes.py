@@ -15,6 +15,7 @@ from aiohttp.web_response import StreamResponse
 
 from ...protocol import (
     Control,
+    Doctor,
     Event,
     JobPage,
     JobStatus,
@@ -200,6 +201,13 @@ ROUTES = (
         "Numbers about the daemon and its jobs, as Prometheus reads them.",
         "text/plain",
         root_only=True,
+    ),
+    Route(
+        "GET",
+        "/doctor",
+        routes_daemon.doctor,
+        "What the host has of what jobs need; some seconds old at most.",
+        Doctor,
     ),
     Route("GET", "/ping", routes_daemon.ping, "Whether it is there.", Ping),
     Route("GET", "/control", routes_daemon.control, "Whether it takes new jobs.", Control),

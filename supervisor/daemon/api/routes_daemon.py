@@ -36,6 +36,11 @@ async def ping(call: Call) -> StreamResponse:
     )
 
 
+async def doctor(call: Call) -> StreamResponse:
+    """GET /doctor"""
+    return json_answer(await call.house.see_through(call.house.host.told()))
+
+
 async def control(call: Call) -> StreamResponse:
     """GET /control"""
     if call.house.terminating:
