@@ -6,16 +6,12 @@ it is counted, and costs no processor time.
 
 Half-closed clients (`printf … | nc -UN`) have said all that they will say and get their answer.
 
-Whoever is not let in is told so when they ask for something: most clients look for an answer only
-after they have sent all of a request, which a connection that is closed does not take.
-
 Malformed requests are answered in the one shape of all errors.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from aiohttp.http_exceptions import HttpProcessingError
@@ -25,7 +21,7 @@ from aiohttp.web_response import StreamResponse
 from aiohttp.web_server import Server
 
 from ..log import log
-from ..peer import Peer, peer_of
+from ..peer import peer_of
 from .answers import error_answer, raw_answer
 from .limits import Limits
 from .refusals import Refusal, internal
@@ -45,16 +41,8 @@ class Connection(RequestHandler):
     """`peer` is who connected."""
 
     __slots__ = (
-        "_answered",
-        "_half_closed",
-        "_head_timer",
-        "_host",
-        "_last",
-        "_leave",
-        "_refusal",
-        "_waiting",
-        "peer",
-    )
+        "_answered", "_calm", "_counted", "_half_closed", "_head_timer", "_host", "_last", "peer",
+    )  # fmt: skip
 
     def __init__(self, manager: Server, host: Host) -> None:
         super().__init__(
@@ -69,42 +57,31 @@ class Connection(RequestHandler):
         self._head_timer: asyncio.TimerHandle | None = None
         self._half_closed = False
         self._answered = 0
+        self._calm: asyncio.Future[None] | None = None  # while it is shut down: nothing is answered
         self._last = False  # no request comes after this one; the rest of its body may
-        self._leave: Callable[[Peer], None] | None = None  # where it is counted
-        self._refusal: Refusal | None = None
-        self._waiting: asyncio.Transport | None = None  # to be told it
+        self._counted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.peer = peer_of(transport.get_extra_info("socket"))
-        limits = self._host.limits
-        self._refusal = limits.enter(self.peer)
-        if self._refusal is not None:
-            self._waiting = transport
-            if limits.wait_to_be_refused(self.peer):
-                self._leave = limits.was_refused
-                self._await_head()
-            else:
-                self._refuse(self._refusal)
+        refusal = self._host.limits.enter(self.peer)
+        if refusal is not None:
+            transport.write(raw_answer(refusal))
+            transport.close()
             return
-        self._leave = limits.leave
+        self._counted = True
         # Nothing is kept for a client that does not read: whoever writes waits for an empty buffer.
         transport.set_write_buffer_limits(high=0)
         super().connection_made(transport)
         self._await_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._head_came()
-        if self._leave is not None:
-            self._leave(self.peer)
-            self._leave = None
-        if self._refusal is None:
+        if self._counted:
+            self._counted = False
+            self._head_came()
+            self._host.limits.leave(self.peer)
             super().connection_lost(exc)
-
-    def _refuse(self, refusal: Refusal) -> None:
-        assert self._waiting is not None
-        self._waiting.write(raw_answer(refusal))
-        self._waiting.close()
+            self._calm_down()
 
     # ---- requests as they come
 
@@ -120,9 +97,6 @@ class Connection(RequestHandler):
 
     def _too_slow(self) -> None:
         self._head_timer = None
-        if self._refusal is not None:
-            self._refuse(self._refusal)
-            return
         if self.transport is not None:
             seconds = self._host.header_seconds
             late = Refusal("too-slow", f"no request came within {seconds:g} seconds")
@@ -134,9 +108,6 @@ class Connection(RequestHandler):
         return self._request_count > self._answered
 
     def data_received(self, data: bytes) -> None:
-        if self._refusal is not None:
-            self._refuse(self._refusal)
-            return
         before = self._request_count
         super().data_received(data)
         if self._request_count != before:
@@ -156,9 +127,28 @@ class Connection(RequestHandler):
         result = await super().finish_response(request, resp, start_time)
         self._answered += 1
         self._last = not resp.keep_alive
+        self._calm_down()
         if self._half_closed and not self._messages:
             self.close()
         return result
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's
+        """Give the answer that is under way so much time, then break the connection off.
+
+        aiohttp's own way cancels what it waits for when the time is over, and fails when the answer
+        ends in that moment; so it comes to that only when nothing is answered any more.
+        """
+        if self._busy and self.transport is not None:
+            self._calm = self._loop.create_future()
+            await asyncio.wait([self._calm], timeout=timeout)
+            if self.transport is not None and not self._calm.done():
+                self.transport.abort()
+                await self._calm
+        await super().shutdown(timeout)
+
+    def _calm_down(self) -> None:
+        if self._calm is not None and not self._calm.done():
+            self._calm.set_result(None)
 
     def handle_error(
         self,
