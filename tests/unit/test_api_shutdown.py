@@ -24,7 +24,7 @@ class Slow:
         self.cancelled = False
         self._loop = daemon.loop
         self._gone = asyncio.Event()
-        daemon.engine.page = self._answer  # type: ignore[assignment,method-assign]
+        daemon.engine.page = self._answer  # type: ignore[method-assign]
 
     async def _answer(self, *_: object, **__: object) -> JobPage:
         self.begun = True
