@@ -125,7 +125,7 @@ def test_a_wait_for_a_daemon_is_part_of_the_wait(
     monkeypatch.setenv("JOBSUP_SOCKET", str(tmp_path / "none"))
     monkeypatch.setattr("jobsup.cli.client._MOMENT", 0.1 if "-q" in line else 3600)
     assert invoke(line.split(), Core()) == 125
-    assert ("waiting 0 s" in capfd.readouterr().err) == ("-q" not in line)
+    assert ("waiting" in capfd.readouterr().err) == ("-q" not in line)
 
 
 def test_a_daemon_that_comes_back_is_asked(tmp_path: Path) -> None:
