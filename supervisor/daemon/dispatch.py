@@ -45,7 +45,7 @@ T = TypeVar("T")
 _LAUNCHES = 4
 _CONCLUSIONS = 16
 _DESCRIPTORS_A_JOB = 3  # its init's pidfd and socket, and its leaf
-_KEPT_ATTEMPTS = 10
+KEPT_ATTEMPTS = 10
 _RETRY_SECONDS = 5.0
 _STOPPED_EARLY = "{} on request, before it was started"
 
@@ -292,7 +292,7 @@ class Dispatcher:
             return
         reached("again-durable")
         self.queue(job, due)
-        await self._trim(record.id, record.attempt - _KEPT_ATTEMPTS)
+        await self._trim(record.id, record.attempt - KEPT_ATTEMPTS)
 
     async def _trim(self, job_id: str, oldest: int) -> None:
         """Of a job that is run again and again the last runs are kept."""

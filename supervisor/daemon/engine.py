@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Coroutine
-from contextlib import AsyncExitStack, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,6 +29,7 @@ from .launcher import Attached
 from .lock import StateLock
 from .log import log
 from .paths import Paths
+from .quota import Upload
 from .records import Record
 from .retention import Retention
 from .settings import Settings
@@ -118,6 +119,14 @@ class Engine:
         return await asyncio.shield(self.dispatch.spawn(work))
 
     # ---- submission
+
+    def uploading(self, peer: Peer) -> AbstractContextManager[Upload]:
+        """For as long as the input of a job is received and the job has not got it.
+
+        Raises:
+            QuotaExceeded: this owner sends too many at once.
+        """
+        return self._intake.quota.uploading(peer)
 
     async def submit(
         self,

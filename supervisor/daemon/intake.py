@@ -7,7 +7,6 @@ refused by the host is as if it had never been; afterwards, a refusal is a job's
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -25,6 +24,7 @@ from .job import LiveJob
 from .launcher import Attached
 from .log import log
 from .paths import Paths
+from .quota import Quota
 from .records import Record
 from .schedule import first_due
 from .settings import Settings
@@ -33,8 +33,6 @@ from .state import State
 if TYPE_CHECKING:
     from .peer import Peer
 
-OUTPUT_MAX = 1 << 30  # bytes of a kept job that says nothing else
-UNLIMITED = 1 << 62
 _REQUESTS_MAX = 32 << 20  # bytes of an owner's unfinished requests: they are kept in memory
 _RETRY_SECONDS = 5.0
 
@@ -44,6 +42,7 @@ class Intake:
 
     Attributes:
         ready: whether it does.
+        quota: what its owners may keep.
     """
 
     def __init__(
@@ -54,6 +53,7 @@ class Intake:
         forget: Callable[[list[str]], Awaitable[None]],
     ) -> None:
         self.ready = True
+        self.quota = Quota(settings, dispatch)
         self._settings = settings
         self._paths = paths
         self._dispatch = dispatch
@@ -70,10 +70,11 @@ class Intake:
     ) -> Started:
         """Engine.submit."""
         try:
-            room = await self._require_bytes(peer.uid)
+            await self.quota.require_room(peer.uid)
             # From here on without a pause: of a hundred submissions at once each is counted.
             self._require_jobs(peer.uid)
-            job = self._new_job(request, peer, attached, room)
+            job = self._new_job(request, peer, attached)
+            self.quota.note_input(job, 0 if stdin is None else stdin.stat().st_size)  # noqa: ASYNC240 - our own
         except BaseException:
             if attached is not None:
                 attached.close()
@@ -103,31 +104,11 @@ class Intake:
                 hint="give data through --stdin or a file, or wait for a job to end",
             )
 
-    async def _require_bytes(self, uid: int) -> int:
-        """How much output this owner may still keep."""
-        if uid == 0:
-            return UNLIMITED
-        most, size = self._settings.owner_bytes, self._dispatch.launcher.spool_bytes
-        own = [job_id for job_id, job in self._dispatch.jobs.items() if job.record.uid == uid]
-        live = await self._dispatch.in_thread(lambda: sum(map(size, own)))
-        used = self._dispatch.store.kept_bytes(uid) + live
-        if used >= most:
-            raise QuotaExceeded(
-                f"the output of your jobs takes {used} bytes, and {most} is the most",
-                hint="jobsup prune removes ended jobs",
-            )
-        return most - used
-
-    def _new_job(
-        self, request: Request, peer: Peer, attached: Attached | None, room: int
-    ) -> LiveJob:
+    def _new_job(self, request: Request, peer: Peer, attached: Attached | None) -> LiveJob:
         if not self.ready:
             raise NotReady("the supervisor takes no new jobs", hint="jobsup control ready")
         if attached is None:
-            asked = request.spec.output_max
-            cap = min(OUTPUT_MAX if asked is None else asked, room)
-            capped = dataclasses.replace(request.spec, output_max=cap)
-            request = dataclasses.replace(request, spec=capped)
+            request = self.quota.limited(request, peer.uid)
         job_id, now = new_id(), time.time_ns()
         caller = Caller(peer.uid, peer.gid, peer.groups, request.environment)
         # Looked up before anything is kept: who is not a user of this host is told so at once.

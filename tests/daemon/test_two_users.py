@@ -260,7 +260,7 @@ def test_no_job_reaches_a_socket_of_the_daemon(clean: Served, job: str, uid: int
 
 def test_quotas_are_of_each_user_and_not_of_root(open_daemon: Opener) -> None:
     daemon = open_daemon("--owner-jobs", "3", "--owner-bytes", "100K", "--owner-followers", "2")
-    jobs = [daemon.submit(["sleep", "1000"], uid=ANNA) for _ in range(3)]
+    jobs = [daemon.submit(["sleep", "1000"], uid=ANNA, output_max=0) for _ in range(3)]
     sleep = {"argv": ["sleep", "1000"], "cwd": "/"}
     assert daemon.ask("POST", "/jobs/run", sleep, uid=ANNA).code == "quota"
     assert daemon.ask("POST", "/jobs/run", sleep, uid=BERT).status == 201
@@ -279,7 +279,7 @@ def test_quotas_are_of_each_user_and_not_of_root(open_daemon: Opener) -> None:
 
     daemon.api.stop(jobs[0])
     daemon.api.wait(jobs[0])
-    large = daemon.shell("head -c 200000 /dev/zero", uid=ANNA)
+    large = daemon.shell("head -c 200000 /dev/zero", uid=ANNA, output_max="1G")
     daemon.api.wait(large)
     assert daemon.ask("POST", "/jobs/run", sleep, uid=ANNA).code == "quota"
     assert daemon.ask("DELETE", f"/jobs/{large}", uid=ANNA).status == 200

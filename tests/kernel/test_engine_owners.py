@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobsup.supervisor.errors import BadValue, NoSuchJob, QuotaExceeded
-from jobsup.supervisor.protocol import PruneRequest
+from jobsup.supervisor.protocol import STREAMS, PruneRequest
 from tests.kernel.engines import BIN, GOES_ON, NOBODY, ROOT, Daemon, message, with_daemon
 
 IDENTITY = "id -u; id -g; id -G; grep ^Cap /proc/self/status"
@@ -101,10 +101,15 @@ async def test_an_owner_has_so_many_unfinished_jobs(daemon: Daemon) -> None:
 
 @with_daemon(owner_bytes="100K")
 async def test_and_so_much_output(daemon: Daemon) -> None:
-    record = await daemon.submit("head -c 60000 /dev/zero; echo; sleep 1000", NOBODY)
-    await daemon.when(record, lambda: record.started_ns is not None)
-    done = await daemon.submit("head -c 60000 /dev/zero", NOBODY)
-    await daemon.ended(done)
+    """Also of jobs that write at the same time: what one may write is set aside for it."""
+    floods = "trap 'head -c 200000 /dev/zero; exit 0' TERM; echo; while :; do sleep 0.05; done"
+    jobs = [await daemon.running(floods, NOBODY, output_max="60K") for _ in range(2)]
+    for record in jobs:
+        await daemon.engine.stop(record)
+        await daemon.ended(record)
+    spools = [daemon.spool(record) for record in jobs]
+    sizes = [[(spool / name).stat().st_size for name in STREAMS] for spool in spools]
+    assert [sum(each) for each in sizes] == [60 << 10, 40 << 10]
     with pytest.raises(QuotaExceeded, match="and 102400 is the most"):
         await daemon.submit("true", NOBODY)
     assert (await daemon.run("true", BIN)).state == "completed"

@@ -108,6 +108,13 @@ def _refusable(cls: type[T]) -> type[T]:
     return cls
 
 
+class PretendedUpload:
+    """There is room for everything."""
+
+    def grow(self, count: int) -> None:
+        """More is to come."""
+
+
 @_refusable
 class PretendedEngine:
     """Keeps jobs in a dict. `refusal` is raised by the next submission, `fault` by any status,
@@ -127,6 +134,10 @@ class PretendedEngine:
     @property
     def jobs(self) -> dict[str, Pretended]:
         return {key: job for key, job in self.all.items() if not job.complete}
+
+    @contextmanager
+    def uploading(self, peer: Peer) -> Iterator[PretendedUpload]:
+        yield PretendedUpload()
 
     async def set_ready(self, ready: bool) -> None:
         self.ready = ready

@@ -112,7 +112,7 @@ class Connection(RequestHandler):
         super().data_received(data)
         if self._request_count != before:
             self._head_came()
-        elif data and not self._busy and not self._last:
+        elif not (self._busy or self._last):
             self._await_head()
 
     def eof_received(self) -> bool:  # type: ignore[override]

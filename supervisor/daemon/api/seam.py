@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,6 +49,12 @@ class Durable(Protocol):
     def commits(self) -> int: ...
 
 
+class Growing(Protocol):
+    """What is received for a job that is not there yet."""
+
+    def grow(self, count: int) -> None: ...
+
+
 class Supervised(Protocol):
     """The jobs of a daemon, as engine.Engine has them."""
 
@@ -60,6 +67,7 @@ class Supervised(Protocol):
     @property
     def store(self) -> Durable: ...
 
+    def uploading(self, peer: Peer) -> AbstractContextManager[Growing]: ...
     async def set_ready(self, ready: bool) -> None: ...
     async def terminate(self) -> None: ...
     async def submit(

@@ -20,6 +20,7 @@ from jobsup.isolation import reached
 
 from ...errors import BadRequest
 from .call import Call, too_large, too_slow
+from .seam import Growing
 
 T = TypeVar("T")
 
@@ -43,7 +44,17 @@ async def received(call: Call, incoming: Path) -> AsyncIterator[tuple[bytes, Pat
     Raises:
         BadRequest: it is no such form.
         Refusal: it is too large, or does not come.
+        QuotaExceeded: its owner has no room for it, or sends too many.
     """
+    with call.engine.uploading(call.peer) as upload:
+        async with _received(call, incoming, upload) as both:
+            yield both
+
+
+@asynccontextmanager
+async def _received(
+    call: Call, incoming: Path, upload: Growing
+) -> AsyncIterator[tuple[bytes, Path]]:
     call.welcome_body()
     parts = await _timely(call, _form(call))
     job = b"".join([data async for data in _data(call, parts, "job", call.house.settings.body_max)])
@@ -52,6 +63,7 @@ async def received(call: Call, incoming: Path) -> AsyncIterator[tuple[bytes, Pat
     try:
         with os.fdopen(descriptor, "wb") as file:  # buffered: it writes all of it or raises
             async for data in _data(call, parts, "stdin", call.house.settings.stdin_max):
+                upload.grow(len(data))
                 # Not on the loop: a disk that is busy makes writers wait.
                 await asyncio.to_thread(file.write, data)
                 reached("upload-begun")
