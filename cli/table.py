@@ -17,12 +17,13 @@ from jobsup.supervisor.protocol import ENDED, JobSummary
 
 from . import render
 
-_NAME_MOST = 24
+_NAME_MOST, _NAME_LEAST = 24, 6
 _COMMAND_LEAST = 12
 
 
 def show(jobs: Sequence[JobSummary]) -> None:
-    """A heading, and a line for each job; the command has what room is left."""
+    """A heading, and a line for each job; the command has what room is left, and where that is
+    little, names are cut for it."""
     now = time.time()
     others = len({job.user for job in jobs}) > 1 or os.geteuid() == 0
     rows: list[tuple[str, ...]] = [("ID", "NAME", "USER", "STATE", "WHEN", "COMMAND")]
@@ -31,8 +32,15 @@ def show(jobs: Sequence[JobSummary]) -> None:
         rows = [(*row[:2], *row[3:]) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     room = _room(sum(widths) + 2 * len(widths))
+    if room is not None and room < _COMMAND_LEAST:
+        cut = min(_COMMAND_LEAST - room, max(widths[1] - _NAME_LEAST, 0))
+        widths[1] -= cut
+        room = max(room + cut, 1)
     for row in rows:
-        cells = [f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)]
+        cells = [
+            f"{render.shortened(cell, width):{width}}"
+            for cell, width in zip(row, widths, strict=False)
+        ]
         last = row[-1] if room is None else render.shortened(row[-1], room)
         click.echo("  ".join([*cells, last]).rstrip())
 
@@ -41,7 +49,7 @@ def _room(taken: int) -> int | None:
     """Columns for the command; None for as many as it has."""
     if not sys.stdout.isatty():
         return None
-    return max(shutil.get_terminal_size().columns - taken, _COMMAND_LEAST)
+    return shutil.get_terminal_size().columns - taken
 
 
 def _row(job: JobSummary, now: float) -> tuple[str, ...]:

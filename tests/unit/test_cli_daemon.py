@@ -284,14 +284,22 @@ def in_terminal(columns: int, arguments: Sequence[str], socket: Path) -> tuple[i
     return process.returncode, shown
 
 
-def test_a_table_fits_the_terminal(cli: Cli) -> None:
-    jobs = [summary(1, name="n" * 64, argv=["x" * 300])]
+@pytest.mark.parametrize("columns", [100, 80, 70])
+def test_a_table_fits_the_terminal(cli: Cli, columns: int) -> None:
+    due: dict[str, Any] = {"state": "queued", "started_at": None, "due_at": "9999-01-01T00:00:00Z"}
+    killed: dict[str, Any] = {
+        "state": "stopped",
+        "cause": "killed",
+        "ended_at": "2026-01-01T00:00:09Z",
+    }
+    jobs = [summary(n, name="n" * 64, argv=["x" * 300], **of) for n, of in enumerate((due, killed))]
     cli.daemon.answers["GET /jobs"] = [json_answer({"jobs": jobs, "next": None})]
-    status, shown = in_terminal(100, ["ls", "-a"], cli.daemon.path)
+    status, shown = in_terminal(columns, ["ls", "-a"], cli.daemon.path)
     assert status == 0
-    lines = shown.decode().splitlines()
-    assert len(lines) == 2
-    assert max(map(len, lines)) == 100
+    head, *lines = shown.decode().splitlines()
+    assert [len(line) for line in lines] == [columns, columns]
+    assert len(head) <= columns
+    assert all("n…" in line and line.endswith("…") for line in lines)
 
 
 def test_a_job_that_is_due_later_says_when(cli: Cli) -> None:
