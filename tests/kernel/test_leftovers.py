@@ -84,7 +84,7 @@ def unchanged() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("unchanged")
-def test_after_500_jobs_in_a_row() -> None:
+def test_after_200_jobs_in_a_row() -> None:
     ends: list[tuple[list[str], dict[str, Any], str]] = [
         (["true"], {}, "exited"),
         (["false"], {"mem": "32M"}, "exited"),
@@ -94,19 +94,19 @@ def test_after_500_jobs_in_a_row() -> None:
         (["sleep", "100"], {"time": "20ms", "grace": 0}, "timeout"),
         (["yes"], {"output_max": "64K", "output_full": "kill"}, "output"),
     ]
-    for turn in range(500):
+    for turn in range(200):
         argv, options, cause = ends[turn % len(ends)]
         verdict, _, _ = run_here(argv, **options)
         assert verdict.cause == cause
 
 
 @pytest.mark.usefixtures("unchanged")
-def test_after_50_jobs_at_once(jobs: Jobs) -> None:
+def test_after_20_jobs_at_once(jobs: Jobs) -> None:
     script = ["sh", "-c", "echo ready; read line; echo $line; exit 3"]
-    running = [jobs.start(script, stdin=subprocess.PIPE) for _ in range(50)]
+    running = [jobs.start(script, stdin=subprocess.PIPE) for _ in range(20)]
     for job in running:
         assert job.line() == "ready"
-    assert len(leaves()) == len(inits()) == 50
+    assert len(leaves()) == len(inits()) == 20
     for number, job in enumerate(running):
         job.stdin.write(b"%d\n" % number)
     for number, job in enumerate(running):

@@ -122,7 +122,7 @@ def test_a_kill_at_any_moment_leaves_nothing(jobs: Jobs, whom: str) -> None:
     """From the start of Python to the end of the job. What the caller had only just made, before
     there was an init to remove it, the next run removes."""
     moments = random.Random(whom)
-    for _ in range(15):
+    for _ in range(8):
         running = jobs.start(["sh", "-c", "sleep 0.05; exit 3"])
         if whom == "caller":
             time.sleep(moments.uniform(0.2, 1.0))
