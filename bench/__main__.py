@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from . import daemon, floor, launches, output, parts, peers, standin
@@ -61,7 +61,6 @@ def _workshop(directory: Path, stand_in: bool) -> launches.Workshop:
     code = "import sys; from pathlib import Path; from bench import standin\n"
     code += "standin.build(Path(sys.argv[1]))"
     subprocess.run([sys.executable, "-B", "-c", code, str(directory)], check=True)
-    standin.make_tree(directory)
     program = floor.build(directory, ["-include", str(standin.HEADER)])
     return launches.Workshop(directory, program, directory / "_init", stand_in)
 
@@ -90,8 +89,11 @@ def main() -> None:
         sys.exit("bench: only root can build a job's walls")
     begun = time.monotonic()
     _describe_machine()
-    with tempfile.TemporaryDirectory(prefix="jobsup-bench-") as name:
+    with ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory(prefix="jobsup-bench-"))
         os.chmod(name, 0o755)
+        if arguments.stand_in:
+            stack.enter_context(standin.tree(Path(name)))
         shop = _workshop(Path(name), arguments.stand_in)
         for part in arguments.parts:
             _measure(part, shop, arguments)

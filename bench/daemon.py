@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .daemon_client import JOB, Connection
-from .launches import Workshop, clear_stand_in
+from .launches import FLOOR, Workshop, clear_stand_in, contestants, rate_of
 from .report import number, percentile, table
 
 _CLIENT = [sys.executable, "-I", "-B", "-m", "bench.daemon_client"]
+_CLIENTS = (1, 4, 8)
 _MIB = 1 << 20
 
 
@@ -57,6 +58,13 @@ class Daemon:
     def connect(self) -> Connection:
         return Connection(self.socket)
 
+    def come_to_rest(self) -> None:
+        """Until every job has ended."""
+        connection = self.connect()
+        while live := connection.call("GET", "/jobs?state=running&limit=1")["jobs"]:
+            connection.call("GET", f"/jobs/{live[0]['id']}/wait")
+        connection.close()
+
     def rss(self) -> int:
         """Resident KiB."""
         return _rollup(self.process.pid, "Rss")
@@ -90,33 +98,43 @@ def running(shop: Workshop) -> Iterator[Daemon]:
 
 
 def measure_jobs(shop: Workshop, seconds: float) -> None:
-    """start → acknowledged and start → finished; jobs a second by 1, 4 and 8 clients."""
+    """start → acknowledged and start → finished; jobs a second by 1, 4 and 8 clients, beside what
+    the floor does with as many launchers."""
+    floor_server = contestants(shop, max(_CLIENTS), with_peers=False)[FLOOR]
     with running(shop) as daemon:
         commits = daemon.metric("jobsup_commits_total")
         rows, total = [], 0
-        for clients in (1, 4, 8):
+        for clients in _CLIENTS:
             count = max(5, int(200 * seconds / 6 / clients))
-            took, samples = _load(daemon, clients, count)
-            total += clients * count
-            acknowledged, ended = zip(*samples, strict=True)
-            shares = [
-                percentile(values, p) / 1000
-                for values in (acknowledged, ended)
-                for p in (0.5, 0.99)
-            ]
-            rows.append(
-                [f"{clients} clients", *map(number, shares), number(clients * count / took)]
-            )
-        head = ["", "ack p50 ms", "ack p99", "end p50 ms", "end p99", "jobs/s"]
-        table("through the socket: start → launched and durable, start → finished", head, rows)
+            took, samples = _load(daemon, clients, count, "jobs")
+            alone, _ = _load(daemon, clients, count, "starts")
+            daemon.come_to_rest()
+            total += 2 * clients * count
+            floor = rate_of(floor_server, clients, seconds / 6, shop) or 0.0
+            rows.append(_row_of(clients, samples, clients * count / took, clients * count / alone))
+            rows[-1] += [number(floor), number(clients * count / alone / floor)]
+        head = ["", "ack p50 ms", "ack p99", "end p50 ms", "end p99", "jobs/s", "starts/s"]
+        table(
+            "through the socket: start → launched and durable, start → finished",
+            [*head, "floor/s", "× floor"],
+            rows,
+        )
         per_job = (daemon.metric("jobsup_commits_total") - commits) / total
         print(f"  commits (fsyncs of the daemon) a job: {per_job:.2f}")
 
 
-def _load(daemon: Daemon, clients: int, count: int) -> tuple[float, list[tuple[int, int]]]:
+def _row_of(clients: int, samples: list[tuple[int, int]], whole: float, starts: float) -> list[str]:
+    acknowledged, ended = zip(*samples, strict=True)
+    shares = [percentile(values, p) / 1000 for values in (acknowledged, ended) for p in (0.5, 0.99)]
+    return [f"{clients} clients", *map(number, shares), number(whole), number(starts)]
+
+
+def _load(
+    daemon: Daemon, clients: int, count: int, mode: str
+) -> tuple[float, list[tuple[int, int]]]:
     loads = [
         subprocess.Popen(
-            [*_CLIENT, daemon.socket, "jobs"],
+            [*_CLIENT, daemon.socket, mode],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -3,6 +3,7 @@
 As a program it is one load of several, asked on stdin as the other contestants are:
 
     python -m bench.daemon_client SOCKET jobs      so many jobs: start → finished, µs each
+    python -m bench.daemon_client SOCKET starts    so many jobs: start → acknowledged, µs each
     python -m bench.daemon_client SOCKET follow URL COUNT    bytes that COUNT followers read
 """
 
@@ -65,16 +66,17 @@ class Connection:
         self._socket.close()
 
 
-def run_jobs(path: str) -> None:
+def run_jobs(path: str, *, wait: bool) -> None:
     """For each number on stdin: so many jobs one after the other; for each the µs until it was
-    acknowledged, which is after its launch, and until it had ended."""
+    acknowledged, which is after its launch, and until it had ended, if that is waited for."""
     connection = Connection(path)
     for line in sys.stdin:
         for _ in range(int(line)):
             begun = time.perf_counter_ns()
             job = connection.call("POST", "/jobs/run", JOB)["id"]
             acknowledged = time.perf_counter_ns()
-            connection.call("GET", f"/jobs/{job}/wait")
+            if wait:
+                connection.call("GET", f"/jobs/{job}/wait")
             ended = time.perf_counter_ns()
             print((acknowledged - begun) // 1000, (ended - begun) // 1000)
         sys.stdout.flush()
@@ -100,13 +102,13 @@ def follow(path: str, url: str, count: int) -> None:
             if not got:
                 selector.unregister(key.fileobj)
                 key.fileobj.close()
-    print(total, (time.perf_counter_ns() - begun) // 1000)
+    print(total, (time.perf_counter_ns() - begun) // 1000, flush=True)
 
 
 def main() -> None:
     path, mode, *rest = sys.argv[1:]
-    if mode == "jobs":
-        run_jobs(path)
+    if mode in ("jobs", "starts"):
+        run_jobs(path, wait=mode == "jobs")
     else:
         follow(path, rest[0], int(rest[1]))
     os._exit(0)  # what the interpreter tears down is no part of it

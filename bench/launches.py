@@ -171,9 +171,9 @@ def measure_rate(shop: Workshop, makers: dict[str, Maker], clients: int, seconds
     slice_seconds = seconds / max(1, len(makers)) / 2
     rates: dict[str, list[float]] = {}
     for name, make in makers.items():
-        alone = _rate(make, 1, slice_seconds, shop)
+        alone = rate_of(make, 1, slice_seconds, shop)
         if alone is not None:
-            together = _rate(make, clients, slice_seconds, shop)
+            together = rate_of(make, clients, slice_seconds, shop)
             rates[name] = [alone, together or 0.0]
     for name, (alone, together) in rates.items():
         share = together / rates[FLOOR][1]
@@ -182,8 +182,8 @@ def measure_rate(shop: Workshop, makers: dict[str, Maker], clients: int, seconds
     table("launches a second", head, rows)
 
 
-def _rate(make: Maker, clients: int, seconds: float, shop: Workshop) -> float | None:
-    """None for a contestant that does not run here."""
+def rate_of(make: Maker, clients: int, seconds: float, shop: Workshop) -> float | None:
+    """Launches a second by so many clients; None for a contestant that does not run here."""
     servers = []
     for index in range(clients):
         ready, _ = begin({"": make}, index)

@@ -19,9 +19,13 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 HEADER = Path(__file__).resolve().with_name("standin.h")
+_TMPFS = "/dev/shm"  # files of a disk would cost more than cgroups do
 CONTROLLERS = "cpu memory io pids cpuset"
 KNOBS = ("cgroup.max.descendants", "pids.max", "memory.max", "memory.swap.max", "memory.oom.group")
 
@@ -34,16 +38,22 @@ def build(out_dir: Path) -> None:
     native.build(out_dir)
 
 
-def make_tree(out_dir: Path) -> Path:
-    """What looks like a cgroup v2 mount to the library."""
-    root = out_dir / "cgroup"
+@contextmanager
+def tree(out_dir: Path) -> Iterator[None]:
+    """What looks like a cgroup v2 mount to the library: `out_dir`/cgroup leads there."""
+    with tempfile.TemporaryDirectory(prefix="jobsup-bench-", dir=_TMPFS) as root:
+        (out_dir / "cgroup").symlink_to(root)
+        _make_tree(Path(root))
+        yield
+
+
+def _make_tree(root: Path) -> None:
     for directory in (root, root / "jobsup", root / "jobsup/inits", root / "jobsup/jobs"):
-        directory.mkdir()
+        directory.mkdir(exist_ok=True)
         (directory / "cgroup.controllers").write_text(CONTROLLERS)
         (directory / "cgroup.subtree_control").write_text(CONTROLLERS)
     for name in ("memory.max", "pids.max"):
         (root / "jobsup/jobs" / name).write_text("max")
-    return root
 
 
 def install(out_dir: Path) -> None:
@@ -66,8 +76,9 @@ def install(out_dir: Path) -> None:
             os.close(os.open(knob, os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=descriptor))
         return descriptor
 
+    mount = str((out_dir / "cgroup").resolve())
     for module in (controllers, hierarchy):
-        setattr(module, "find_mount", lambda: str(out_dir / "cgroup"))  # noqa: B010
+        setattr(module, "find_mount", lambda: mount)  # noqa: B010
     hierarchy.make_leaf = make_leaf_with_knobs
     keeper.on_systemd = lambda: False
     spawn._INIT = str(out_dir / "_init")
