@@ -139,10 +139,10 @@ class Connection(RequestHandler):
         ends in that moment; so it comes to that only when nothing is answered any more.
         """
         if self._busy and self.transport is not None:
-            self._calm = self._loop.create_future()
+            transport, self._calm = self.transport, self._loop.create_future()
             await asyncio.wait([self._calm], timeout=timeout)
-            if self.transport is not None and not self._calm.done():
-                self.transport.abort()
+            if not self._calm.done():
+                transport.abort()
                 await self._calm
         await super().shutdown(timeout)
 
