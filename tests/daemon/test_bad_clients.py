@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import select
+import signal
 import socket
 import time
 from collections import Counter
@@ -15,7 +16,7 @@ import pytest
 
 from tests.daemon.conftest import Opener
 from tests.daemon.served import Answer, Served, answer_of, one_answer, received, request
-from tests.machine import PATIENCE
+from tests.machine import PATIENCE, Leaf, children, inits, wait_ended
 
 SOMEBODY, SOMEBODY_ELSE = 47001, 47002
 IDLE = 1000
@@ -98,10 +99,10 @@ def test_a_thousand_idle_connections_cost_nothing_and_keep_nobody_out(clean: Ser
             assert one_answer(connection).status == 200
         assert clean.metric("jobsup_connections") == IDLE + 1
         spent = clean.ticks()
-        time.sleep(5)  # it is the time itself that is looked at
+        time.sleep(3)  # it is the time itself that is looked at
         spent = clean.ticks() - spent
         cost = (clean.resident() - before) / IDLE
-        print(f"\n{IDLE} idle connections: {spent} ticks in 5 s, {cost:.1f} KiB each")
+        print(f"\n{IDLE} idle connections: {spent} ticks in 3 s, {cost:.1f} KiB each")
         assert spent <= 1
         assert clean.ask("GET", "/jobs", uid=SOMEBODY).status == 200
         assert clean.api.status(job)["state"] == "running"
@@ -138,7 +139,14 @@ def test_one_user_cannot_lock_others_out_and_nobody_root(open_daemon: Opener) ->
 @pytest.mark.parametrize("spare", [0, 2])
 def test_without_descriptors_jobs_go_on_and_the_daemon_recovers(clean: Served, spare: int) -> None:
     daemon = clean
-    living, ending = daemon.shell("sleep 1000"), daemon.shell("head -c 100000 /dev/zero; sleep 4")
+    living = daemon.shell("sleep 1000")
+    ending = daemon.shell("trap 'exit 0' USR1; sleep 1000 & echo up; head -c 99997 /dev/zero; wait")
+    assert next(daemon.api.pieces(ending, stream="stdout", follow=True)).startswith(b"up\n")
+    shell = min(Leaf.of(ending).processes())
+    (init,) = (pid for pid in inits() if shell in children(pid))
+    end = os.pidfd_open(init)
+    while daemon.metric("jobsup_connections") > 1:
+        pass
     limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
     with daemon.connect() as kept, few_descriptors(daemon, kept, spare):
         # Nothing is forgotten, nothing half done; and what is refused is refused as an error.
@@ -150,13 +158,16 @@ def test_without_descriptors_jobs_go_on_and_the_daemon_recovers(clean: Served, s
             with daemon.connect() as refused:
                 assert answer_of(b"".join(received(refused))).code == "overloaded"
         # The job ends meanwhile, and the daemon does not turn round and round.
-        time.sleep(5)
+        os.kill(shell, signal.SIGUSR1)
+        wait_ended(end)
+        os.close(end)
+        time.sleep(1)
         spent = daemon.ticks()
         time.sleep(3)
         assert daemon.ticks() - spent <= 2
     assert resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE) == limits
     assert daemon.api.wait(ending)["state"] == "completed"
-    assert daemon.output(ending) == bytes(100_000)
+    assert daemon.output(ending) == b"up\n" + bytes(99_997)
     assert daemon.api.status(living)["state"] == "paused"
     assert len(daemon.api.all()) == 2
     assert daemon.api.wait(daemon.submit(["true"]))["state"] == "completed"

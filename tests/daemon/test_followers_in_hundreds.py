@@ -18,7 +18,7 @@ from tests.daemon.served import Served, answer_of, received, request
 from tests.machine import JOBSUP, PATIENCE, leaves
 
 QUICK, DEAF = 200, 100
-OUTPUT_MIB = long_form("JOBSUP_OUTPUT_MIB", 192)
+OUTPUT_MIB = long_form("JOBSUP_OUTPUT_MIB", 96)
 # What one that does not read costs is in the kernel's buffers, and the task that waits for it.
 KIB_A_FOLLOWER = 40
 KIB_OF_A_LARGE_OUTPUT = 4096
