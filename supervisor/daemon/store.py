@@ -17,7 +17,6 @@ import asyncio
 import queue
 import sqlite3
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -25,6 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 from jobsup.isolation import reached
 
 from ..errors import StorageFull, StoreCorrupt
+from .kept import Kept
 from .records import AttemptRow, Record, Transition
 from .rows import SELECT, TRANSITION, UPSERT, as_json, from_json, record_of, row_of, transition_of
 from .schema import open_database
@@ -68,7 +68,7 @@ class Store:
         self._connection = connection
         self._path = path
         self._seq = _last_seq(connection)
-        self._kept = _Kept(connection)
+        self._kept = Kept(connection)
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[list[_Piece] | None] = queue.SimpleQueue()
         self._held: list[_Piece] = []
@@ -110,11 +110,14 @@ class Store:
         if record.seq == 0:
             self._seq += 1
             record.seq = self._seq
-        self._kept.note(record)
         row = row_of(record)
         moved = transition_of(record) if event else None
+        job, owner = record.id, record.uid
+        kept = record.output_bytes if record.state in ENDED else 0
 
         def work(connection: sqlite3.Connection) -> None:
+            if kept:
+                self._kept.change(connection, job, owner, kept)
             connection.execute(UPSERT, row)
             if moved is not None:
                 connection.execute(TRANSITION, moved)
@@ -139,10 +142,10 @@ class Store:
     def delete(self, jobs: Iterable[str]) -> asyncio.Future[None]:
         """Forget these jobs, with all that was kept of them."""
         rows = [(job,) for job in jobs]
-        for (job,) in rows:
-            self._kept.forget(job)
 
         def work(connection: sqlite3.Connection) -> None:
+            for (job,) in rows:
+                self._kept.change(connection, job)
             connection.executemany("DELETE FROM jobs WHERE id = ?", rows)
             connection.executemany("DELETE FROM attempts WHERE job = ?", rows)
             connection.executemany("DELETE FROM transitions WHERE job = ?", rows)
@@ -324,6 +327,7 @@ class Store:
     def _transaction(self, pieces: list[_Piece]) -> list[Any]:
         """Do all of it or nothing."""
         before = self._connection.total_changes
+        self._kept.begin()
         self._connection.execute("BEGIN")
         try:
             results = [piece.work(self._connection) for piece in pieces]
@@ -335,6 +339,7 @@ class Store:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+        self._kept.apply()
         if self._connection.total_changes != before:
             self.commits += 1
             reached("committed")
@@ -373,30 +378,6 @@ def _told(error: Exception, path: Path) -> Exception:
         hint = f"the file system of {path.parent} needs space, and to be writable"
         return StorageFull(f"the records in {path} cannot be written: {error}", hint=hint)
     return error
-
-
-class _Kept:
-    """The output bytes of ended jobs, by owner: asked at each submission, so always at hand."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.totals: Counter[int] = Counter()
-        self._jobs: dict[str, tuple[int, int]] = {}  # owner, bytes
-        query = "SELECT id, uid, output_bytes FROM jobs WHERE output_bytes > 0 AND state IN "
-        for job, uid, size in connection.execute(f"{query}({_ENDED})"):
-            self._add(job, uid, size)
-
-    def note(self, record: Record) -> None:
-        self.forget(record.id)
-        if record.state in ENDED and record.output_bytes:
-            self._add(record.id, record.uid, record.output_bytes)
-
-    def forget(self, job: str) -> None:
-        uid, size = self._jobs.pop(job, (0, 0))
-        self.totals[uid] -= size
-
-    def _add(self, job: str, uid: int, size: int) -> None:
-        self._jobs[job] = (uid, size)
-        self.totals[uid] += size
 
 
 def _last_seq(connection: sqlite3.Connection) -> int:

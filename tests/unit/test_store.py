@@ -321,6 +321,10 @@ def test_kept_output_is_counted_by_owner_once_it_has_ended(path: Path) -> None:
         assert store.kept_bytes(7) == 16
         await store.delete([job(1).id])
         assert store.kept_bytes(7) == 5
+        three = job(3, uid=7, output_bytes=3, state=State.FAILED)
+        undone = store._submit(lambda connection: connection.execute("nonsense"))
+        await asyncio.gather(store.save(three), undone, return_exceptions=True)
+        assert store.kept_bytes(7) == 8
 
     with_store(path, body)
     with_store(path, again)
