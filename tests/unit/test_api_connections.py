@@ -66,6 +66,20 @@ def test_a_body_has_a_limit_known_before_or_not(brief: Daemon) -> None:
         assert client.recv(1000).startswith(b"HTTP/1.1 413 ")
 
 
+@pytest.mark.parametrize("path", [b"/ping", b"/no/such/path"])
+def test_an_answer_before_its_body_is_the_last(brief: Daemon, path: bytes) -> None:
+    """What comes after it is no request, and no reason for another answer."""
+    with brief.raw(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n") as client:
+        told = client.recv(1000)
+        client.send(b"12")
+        time.sleep(0.5)  # more than brief has patience for with a head
+        with suppress(BrokenPipeError):
+            client.send(b"3456789")
+        told += everything(client)
+    assert told.count(b"HTTP/1.1 ") == 1
+    assert b"\r\nConnection: close\r\n" in told
+
+
 def test_a_half_closed_client_gets_its_answer(daemon: Daemon) -> None:
     with daemon.raw(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n") as client:
         client.shutdown(socket.SHUT_WR)

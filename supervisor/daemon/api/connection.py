@@ -6,12 +6,16 @@ it is counted, and costs no processor time.
 
 Half-closed clients (`printf … | nc -UN`) have said all that they will say and get their answer.
 
+Whoever is not let in is told so when they ask for something: most clients look for an answer only
+after they have sent all of a request, which a connection that is closed does not take.
+
 Malformed requests are answered in the one shape of all errors.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from aiohttp.http_exceptions import HttpProcessingError
@@ -21,7 +25,7 @@ from aiohttp.web_response import StreamResponse
 from aiohttp.web_server import Server
 
 from ..log import log
-from ..peer import peer_of
+from ..peer import Peer, peer_of
 from .answers import error_answer, raw_answer
 from .limits import Limits
 from .refusals import Refusal, internal
@@ -41,8 +45,17 @@ class Connection(RequestHandler):
     """`peer` is who connected."""
 
     __slots__ = (
-        "_answered", "_calm", "_counted", "_half_closed", "_head_timer", "_host", "_last", "peer",
-    )  # fmt: skip
+        "_answered",
+        "_calm",
+        "_half_closed",
+        "_head_timer",
+        "_host",
+        "_last",
+        "_leave",
+        "_refusal",
+        "_waiting",
+        "peer",
+    )
 
     def __init__(self, manager: Server, host: Host) -> None:
         super().__init__(
@@ -59,29 +72,42 @@ class Connection(RequestHandler):
         self._answered = 0
         self._calm: asyncio.Future[None] | None = None  # while it is shut down: nothing is answered
         self._last = False  # no request comes after this one; the rest of its body may
-        self._counted = False
+        self._leave: Callable[[Peer], None] | None = None  # where it is counted
+        self._refusal: Refusal | None = None
+        self._waiting: asyncio.Transport | None = None  # to be told it
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.peer = peer_of(transport.get_extra_info("socket"))
-        refusal = self._host.limits.enter(self.peer)
-        if refusal is not None:
-            transport.write(raw_answer(refusal))
-            transport.close()
+        limits = self._host.limits
+        self._refusal = limits.enter(self.peer)
+        if self._refusal is not None:
+            self._waiting = transport
+            if limits.wait_to_be_refused(self.peer):
+                self._leave = limits.was_refused
+                self._await_head()
+            else:
+                self._refuse(self._refusal)
             return
-        self._counted = True
+        self._leave = limits.leave
         # Nothing is kept for a client that does not read: whoever writes waits for an empty buffer.
         transport.set_write_buffer_limits(high=0)
         super().connection_made(transport)
         self._await_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self._counted:
-            self._counted = False
-            self._head_came()
-            self._host.limits.leave(self.peer)
+        self._head_came()
+        if self._leave is not None:
+            self._leave(self.peer)
+            self._leave = None
+        if self._refusal is None:
             super().connection_lost(exc)
             self._calm_down()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        assert self._waiting is not None
+        self._waiting.write(raw_answer(refusal))
+        self._waiting.close()
 
     # ---- requests as they come
 
@@ -97,6 +123,9 @@ class Connection(RequestHandler):
 
     def _too_slow(self) -> None:
         self._head_timer = None
+        if self._refusal is not None:
+            self._refuse(self._refusal)
+            return
         if self.transport is not None:
             seconds = self._host.header_seconds
             late = Refusal("too-slow", f"no request came within {seconds:g} seconds")
@@ -108,6 +137,9 @@ class Connection(RequestHandler):
         return self._request_count > self._answered
 
     def data_received(self, data: bytes) -> None:
+        if self._refusal is not None:
+            self._refuse(self._refusal)
+            return
         before = self._request_count
         super().data_received(data)
         if self._request_count != before:

@@ -36,7 +36,7 @@ from .connection import Connection, Connections
 from .guarded import Guarded, close_aside, prepare
 from .limits import Limits
 from .queries import parse_query
-from .refusals import Refusal, internal, of_system
+from .refusals import internal, of_system
 from .seam import Supervised
 
 _BACKLOG = 4096
@@ -168,6 +168,8 @@ class Server:
     async def handle(self, request: BaseRequest) -> StreamResponse:
         """The answer to a request, whatever happens."""
         answer = await self._answer(request)
+        if not request.content.is_eof():
+            answer.force_close()  # what comes next is the rest of its body, and no request
         self.house.answers[answer.status] += 1
         log.debug("answered", method=request.method, path=request.path, status=answer.status)
         return answer
@@ -208,9 +210,8 @@ class Server:
                 request.transport.abort()
             raise ConnectionResetError("the answer cannot be completed")
         answer = error_answer(error)
-        unread = isinstance(error, Refusal) and error.code in ("too-large", "too-slow")
-        # What follows is the rest of a body, or of another protocol, and no request.
-        if unread or request.method == "CONNECT" or "Upgrade" in request.headers:
+        # What follows is of another protocol, and no request.
+        if request.method == "CONNECT" or "Upgrade" in request.headers:
             answer.force_close()
         return answer
 
