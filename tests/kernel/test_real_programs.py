@@ -77,12 +77,14 @@ def python_with_tests() -> str:
     return os.path.realpath(sys.executable)
 
 
-# `python -m unittest`, without the two that turn round for a minute each, and are skipped then,
-# where a timer of CPU time does not go: in User-mode Linux.
+# `python -m unittest`, without a hundred tests that come a second time, for systems that lack
+# poll(2), and without the two that turn round for a minute each, and are skipped then, where a
+# timer of CPU time does not go: in User-mode Linux.
 RUN = """
 import sys, unittest
-from test.test_signal import ItimerTest
-del ItimerTest.test_itimer_virtual, ItimerTest.test_itimer_prof
+from test import test_signal, test_subprocess
+del test_signal.ItimerTest.test_itimer_virtual, test_signal.ItimerTest.test_itimer_prof
+del test_subprocess.ProcessTestCaseNoPoll
 unittest.main(None, argv=["unittest", *sys.argv[1:]])
 """
 
