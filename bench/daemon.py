@@ -244,7 +244,7 @@ def measure_idle_jobs(shop: Workshop, count: int) -> None:
         connection = daemon.connect()
         stopped = time.monotonic()
         for job in jobs:
-            connection.call("PUT", f"/jobs/{job}/kill")
+            connection.call("PUT", f"/jobs/{job}/stop", {})
         for job in jobs:
             connection.call("GET", f"/jobs/{job}/wait")
         stopped = time.monotonic() - stopped
@@ -254,7 +254,7 @@ def measure_idle_jobs(shop: Workshop, count: int) -> None:
         ["descriptors a job", number(descriptors / count)],
         ["CPU ms in 10 idle s (1)", number(idle * 1000)],
         [f"ready again with {count} jobs, s (2)", number(adoption)],
-        ["all killed and ended, s", number(stopped)],
+        ["all stopped and ended, s", number(stopped)],
     ]
     table(f"{count} sleeping jobs", ["", ""], rows, width=44)
 
