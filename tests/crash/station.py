@@ -39,7 +39,7 @@ class Zygote:
 
     def _read(self) -> str:
         assert self._process.stdout
-        assert select.select([self._process.stdout], [], [], PATIENCE)[0], "a daemon does not end"
+        assert select.select([self._process.stdout], [], [], PATIENCE)[0], "the zygote says nothing"
         line = self._process.stdout.readline()
         assert line, "the zygote died"
         return line
@@ -71,8 +71,15 @@ class Forked:
         os.kill(self.pid, sig)
 
     def wait(self, timeout: float | None = None) -> int:
-        """As Popen's; it is the zygote's patience that counts."""
-        self.returncode = self._zygote.reap(self.pid)
+        """As Popen's. A zygote that is asked to reap does nothing else until it can, so it is asked
+        when it can: a daemon that lives on fails one test, and not all that come after it."""
+        if self.returncode is None:
+            pidfd = os.pidfd_open(self.pid)
+            try:
+                assert select.select([pidfd], [], [], timeout)[0], "the daemon does not end"
+            finally:
+                os.close(pidfd)
+            self.returncode = self._zygote.reap(self.pid)
         return self.returncode
 
 
@@ -114,7 +121,7 @@ class Station(Daemon):
     def start_second(self) -> str:
         """Start another daemon beside the one that lives; what it said when it gave up."""
         before = len(self.log.read_text())
-        status = self._zygote.start(self.arguments, {}, self.log).wait()
+        status = self._zygote.start(self.arguments, {}, self.log).wait(PATIENCE)
         assert status == 125, status
         return self.log.read_text()[before:]
 

@@ -25,7 +25,7 @@ from tests.machine import REPO
 PLAIN = [
     "id-made", "uncommitted", "committed", "row-durable", "spool-made", "listening", "leaf-made",
     "leaf-limited", "cloned", "launched", "acknowledged", "executed", "uncommitted:2",
-    "committed:2", "end-seen", "init-reaped", "record-read", "uncommitted:3", "committed:3",
+    "committed:2", "end-seen", "init-reaped", "record-read",
     "verdict-durable", "control-removed",
 ]  # fmt: skip
 # The same of one that was acknowledged long before: the second launch of its daemon.
