@@ -70,6 +70,13 @@ def _processors() -> str | None:
     return None if len(os.sched_getaffinity(0)) > 1 else "one processor only"
 
 
+def _live_jobs() -> str | None:
+    """The kernel's tests end every job that they find, so that one failure stays one."""
+    names = (path.read_text() for path in Path("/proc").glob("[1-9]*/comm"))
+    live = list(names).count("jobsup-init\n")
+    return f"{live} jobs run on this host, and would be ended: end them first" if live else None
+
+
 def _nft_rules() -> str | None:
     """The packaged guest kernel has nf_tables, but not for IPv4; only a try tells."""
     if missing := _program("nft"):
@@ -120,6 +127,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("systemd")
         if item.path.is_relative_to(SMP_TESTS):
             item.add_marker("smp")
+
+
+def pytest_runtestloop(session: pytest.Session) -> None:
+    jobs_matter = any(item.get_closest_marker("kernel") for item in session.items)
+    if jobs_matter and not session.config.option.collectonly and (reason := _live_jobs()):
+        pytest.exit(reason, returncode=1)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

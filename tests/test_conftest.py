@@ -26,9 +26,10 @@ def test_expected(): assert False
 """
 
 
-def run_suite(folder: Path, must_run: str, suite: str = SUITE) -> str:
+def run_suite(folder: Path, must_run: str, suite: str = SUITE, live: str | None = None) -> str:
     conftest = CONFTEST.read_text()
     probe = 'NEEDS["nothing-like-it"] = Need(lambda: "not here", of_kernel=True)\n'
+    probe += f"_live_jobs = lambda: {live!r}\n"
     (folder / "conftest.py").write_text(conftest + probe)
     (folder / "test_suite.py").write_text(suite)
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n  kernel: k\n  requires: r\n")
@@ -53,6 +54,12 @@ def test_must_run_turns_every_skip_into_a_failure(tmp_path: Path) -> None:
     # pytest counts what fails before the test's body as an error
     assert "1 failed, 1 passed, 1 xfailed, 1 error" in said
     assert "not here" in said
+
+
+def test_nothing_runs_where_jobs_of_others_would_be_ended(tmp_path: Path) -> None:
+    said = run_suite(tmp_path, "", live="7 jobs run on this host")
+    assert "no tests ran" in said
+    assert "7 jobs run on this host" in said
 
 
 def test_must_run_refuses_a_module_that_skips_itself(tmp_path: Path) -> None:
