@@ -120,7 +120,7 @@ def test_also_from_who_is_sent_away(brief: Daemon, lingering: Lingering) -> None
         with busy(brief):
             client = stack.enter_context(brief.raw())
             lingering.send(client, PING)
-        assert b"overloaded" in everything(client)
+        assert everything(client) == b""  # as of any other that brings some
     for connection in held:
         connection.close()
     brief.until(lambda: brief.server.house.limits.connections == 0)
