@@ -213,6 +213,7 @@ def _exhausted(root: Path) -> int:
 
     with Daemon(root) as daemon:
         daemon.get("/ping")
+        daemon.until(lambda: daemon.server.house.limits.connections == 0)  # or it frees one later
         client = socket.socket(socket.AF_UNIX)
         client.settimeout(20)
         hold = [os.open("/dev/null", os.O_RDONLY)]
