@@ -10,6 +10,7 @@ import json
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -72,6 +73,12 @@ class Served(Daemon):
 
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def until_few_descriptors(self, most: int) -> None:
+        """Until it has so many: it sees a moment later that a client closed its connection."""
+        deadline = time.monotonic() + PATIENCE
+        while self.descriptors() > most:
+            assert time.monotonic() < deadline, f"{self.descriptors()} descriptors, not {most}"
 
     def lowest_free(self, spare: int = 0) -> int:
         """With this RLIMIT_NOFILE it can open so many descriptors more."""

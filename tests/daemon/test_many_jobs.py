@@ -26,7 +26,7 @@ from tests.crash.api import Refused
 from tests.daemon.conftest import long_form, served
 from tests.daemon.served import Served, private_kib
 from tests.kernel.resting import wait_resting
-from tests.machine import PATIENCE, inits, leaves
+from tests.machine import inits, leaves
 
 LIVE = long_form("JOBSUP_LIVE_JOBS", 120)
 ENDED = 10_000
@@ -147,13 +147,6 @@ def test_idle_jobs_cost_no_processor_time(crowd: Crowd) -> None:
     print(f"\n{LIVE} idle jobs, {IDLE_SECONDS} s: the daemon was never woken")
 
 
-def until_few(daemon: Served, most: int) -> None:
-    """Until it has so many descriptors: it sees that a connection was closed a moment later."""
-    deadline = time.monotonic() + PATIENCE
-    while daemon.descriptors() > most:
-        assert time.monotonic() < deadline, f"{daemon.descriptors()} descriptors, not {most}"
-
-
 def test_all_are_adopted_after_a_crash(crowd: Crowd) -> None:
     daemon, before = crowd.daemon, inits()
     resident, descriptors = daemon.resident(), daemon.descriptors()
@@ -165,7 +158,7 @@ def test_all_are_adopted_after_a_crash(crowd: Crowd) -> None:
     assert inits() == before
     print(f"\nadoption of {LIVE}: ready after {ready:.2f} s, {daemon.ticks()} ticks of CPU;")
     print(f"         {daemon.resident()} KiB (before {resident}), {daemon.descriptors()} fds")
-    until_few(daemon, descriptors + 5)
+    daemon.until_few_descriptors(descriptors + 5)
     assert daemon.resident() < resident * 1.1
 
 
@@ -179,7 +172,7 @@ def test_all_are_stopped(crowd: Crowd) -> None:
     assert {end["state"] for end in ends} == {"stopped"}
     assert {end["verdict"]["signal"] for end in ends} == {"SIGTERM"}
     assert leaves() == set()
-    until_few(daemon, crowd.descriptors + 5)
+    daemon.until_few_descriptors(crowd.descriptors + 5)
     print(f"afterwards the daemon has {daemon.resident()} KiB, {daemon.descriptors()} descriptors")
     assert not list((daemon.state / "run" / "control").iterdir())
     assert os.listdir(daemon.state / "run" / "records") == []
