@@ -67,6 +67,15 @@ class Crew(Protocol):
         """A run is over: the job has ended, or is to be started again."""
 
 
+def _joined(earlier: tuple[int, int] | None, later: tuple[int, int]) -> tuple[int, int]:
+    """What two requests to stop come to."""
+    if earlier is None or later == _KILL:
+        return later
+    if earlier[1] == 0:  # nothing is sooner
+        return earlier
+    return later[0], min(earlier[1], later[1])
+
+
 def _weight(request: Request) -> int:
     """About as many bytes as the request keeps in memory."""
     pairs = [*request.environment.items(), *request.spec.env]
@@ -93,6 +102,7 @@ class LiveJob:
         self.changing = asyncio.Lock()  # of its limits: one after the other
         self._resend_stop = False
         self._sent: tuple[int, int] | None = None  # the stop that this init was told
+        self._kill_at: float | None = None  # by the loop's clock, at the latest, the init kills it
         self._loop = asyncio.get_running_loop()
         self._changed = self._loop.create_future()
 
@@ -155,7 +165,7 @@ class LiveJob:
     def follow(self, handle: Job, *, adopted: bool = False) -> None:
         """Serve this init from now on."""
         self._handle = handle
-        self._sent = None
+        self._sent = self._kill_at = None
         self.gone = False
         self._resend_stop = adopted and self.record.stop is not None
         if not adopted:
@@ -193,11 +203,21 @@ class LiveJob:
             self._move_unasked(State.PAUSED, "paused on request")
         elif not status.paused and record.state is State.PAUSED:
             self._move_unasked(State.RUNNING)
+        self._note_grace(status.ending)
         if self._resend_stop:
-            # The request was durable; whether it reached the init, only the init knows.
+            # The request was durable; whether it reached the init, only the init knows, and of a
+            # kill after a stop not even that.
             self._resend_stop = False
-            if status.ending is EndedBy.NOTHING:
+            if status.ending is EndedBy.NOTHING or record.stop == _KILL:
                 self._send_stop()
+
+    def _note_grace(self, ending: EndedBy) -> None:
+        """Of a grace that began by itself, or that another daemon asked for."""
+        if self._kill_at is not None or ending not in (EndedBy.STOP, EndedBy.WALL_TIME):
+            return
+        stop = self.record.stop if ending is EndedBy.STOP else None
+        grace_ms = self.request.spec.grace // 1000 if stop is None else stop[1]
+        self._kill_at = self._loop.time() + grace_ms / 1000
 
     def _move_unasked(self, state: State, reason: str | None = None) -> None:
         """Nobody was promised anything: what the record lacks after a crash, the init tells."""
@@ -278,9 +298,14 @@ class LiveJob:
     async def stop(self, number: int, grace_ms: int) -> None:
         """End it: `number`, and after `grace_ms` SIGKILL; SIGKILL without grace kills at once.
         Returns when the request cannot be lost any more: it is durable, or there is no room for
-        that and the init has it."""
+        that and the init has it.
+
+        Who asks again may shorten the grace, and never lengthen it: a longer one sends the signal
+        once more, and the job is killed when it would have been. (If the daemon was restarted
+        meanwhile, a grace shorter than the first counts from the request.) A kill stays a kill.
+        """
         self._require(State.STARTING, State.RUNNING, State.PAUSED, State.STOPPING)
-        self.record.stop = (number, grace_ms)
+        self.record.stop = _joined(self.record.stop, (number, grace_ms))
         killed = self.record.stop == _KILL
         reason = "killed on request" if killed else "stopped on request"
         try:
@@ -303,8 +328,14 @@ class LiveJob:
         self._sent = asked
         if asked == _KILL:
             self._handle.kill()
-        else:
-            self._handle.stop(*asked)
+            return
+        number, grace_ms = asked
+        kill_at = self._loop.time() + grace_ms / 1000
+        if self._kill_at is not None and self._kill_at <= kill_at:
+            self._handle.signal(number)  # a stop would start the grace anew
+            return
+        self._kill_at = kill_at
+        self._handle.stop(number, grace_ms)
 
     async def signal(self, number: int) -> None:
         """To the process group of its first process."""

@@ -21,6 +21,8 @@ from jobsup.supervisor.verdict import Verdict
 
 T = TypeVar("T")
 TERM = (int(signal.SIGTERM), 10_000)
+KILL = (int(signal.SIGKILL), 0)
+HOUR = 3_600_000
 
 
 class Init:
@@ -49,6 +51,9 @@ class Init:
 
     def stop(self, number: int, grace_ms: int) -> None:
         self.told.append((number, grace_ms))
+
+    def signal(self, number: int) -> None:
+        self.told.append(number)
 
     def kill(self) -> None:
         self.told.append("kill")
@@ -188,12 +193,95 @@ def test_a_stop_during_a_launch_is_sent_once() -> None:
         assert init.told == [TERM]
         assert crew.saved == [(State.STOPPING, "stopped on request")]
         await job.stop(*TERM)  # who asks again means it
-        await job.stop(signal.SIGKILL, 0)
-        assert init.told == [TERM, TERM, "kill"]
+        await job.stop(*KILL)
+        assert init.told == [TERM, signal.SIGTERM, "kill"]
         init.say(RUNS, None)
         await until(job, State.LOST)
 
     run(body)
+
+
+def test_a_kill_is_not_taken_back_by_a_stop() -> None:
+    async def body(job: LiveJob, crew: Crew) -> None:
+        init = Init()
+        follow(job, init)
+        asked = [asyncio.create_task(job.stop(*stop)) for stop in (KILL, (signal.SIGTERM, HOUR))]
+        await asyncio.gather(*asked)
+        await job.stop(signal.SIGTERM, HOUR)
+        assert init.told == ["kill"]
+        assert job.record.stop == KILL
+        init.say(None)
+        await until(job, State.LOST)
+
+    run(body)
+
+
+def test_nor_while_the_launch_is_on_its_way() -> None:
+    async def body(job: LiveJob, _crew: Crew) -> None:
+        await job.stop(*KILL)
+        await job.stop(signal.SIGTERM, HOUR)
+        init = Init()
+        follow(job, init)
+        assert init.told == ["kill"]
+        init.say(None)
+        await until(job, State.LOST)
+
+    run(body)
+
+
+def test_a_second_stop_shortens_the_grace_and_never_lengthens_it() -> None:
+    async def body(job: LiveJob, _crew: Crew) -> None:
+        init = Init()
+        follow(job, init)
+        for grace_ms in (HOUR, HOUR // 2, HOUR, HOUR // 2, 0, HOUR):
+            await job.stop(signal.SIGINT, grace_ms)
+        number = signal.SIGINT
+        assert init.told == [(number, HOUR), (number, HOUR // 2), number, number, (number, 0)]
+        init.say(None)
+        await until(job, State.LOST)
+
+    run(body)
+
+
+def test_of_two_stops_during_a_launch_the_shorter_grace_holds() -> None:
+    async def body(job: LiveJob, _crew: Crew) -> None:
+        await job.stop(*TERM)
+        await job.stop(signal.SIGINT, HOUR)
+        init = Init()
+        follow(job, init)
+        assert init.told == [(signal.SIGINT, TERM[1])]
+        init.say(None)
+        await until(job, State.LOST)
+
+    run(body)
+
+
+@pytest.mark.parametrize("ending", [EndedBy.STOP, EndedBy.WALL_TIME])
+def test_nor_does_a_stop_lengthen_a_grace_that_this_daemon_did_not_ask_for(
+    ending: EndedBy,
+) -> None:
+    async def body(job: LiveJob, _crew: Crew) -> None:
+        init = Init()
+        follow(job, init, adopted=True)
+        init.say(Status(5, False, ending))
+        await until(job, State.RUNNING)
+        await job.stop(signal.SIGTERM, HOUR)
+        assert init.told == [signal.SIGTERM]
+        init.say(None)
+        await until(job, State.LOST)
+
+    run(body, stop=TERM if ending is EndedBy.STOP else None)
+
+
+def test_an_adopted_init_that_was_stopped_is_told_of_a_kill() -> None:
+    async def body(job: LiveJob, _crew: Crew) -> None:
+        init = Init()
+        follow(job, init, adopted=True)
+        init.say(Status(5, False, EndedBy.STOP), None)
+        await until(job, State.LOST)
+        assert init.told == ["kill"]
+
+    run(body, state=State.STOPPING, stop=KILL)
 
 
 @pytest.mark.parametrize("ending", [EndedBy.NOTHING, EndedBy.STOP])
