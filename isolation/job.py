@@ -295,11 +295,11 @@ class Job:
         return decode(data, self._steps or ())
 
 
-def adopt(name: str, control: socket.socket | None, spool: int) -> Job:
+def adopt(name: str, control: socket.socket | None, spool: int | None) -> Job:
     """The handle of a job `name` that another process launched with a listener and a spool.
 
     `control` is connected to the listener and becomes the job's, which closes it; None when nobody
-    answers there. `spool`, the directory's descriptor, stays the caller's.
+    answers there. `spool`, the directory's descriptor, stays the caller's; None when it is gone.
 
     Raises:
         HostNotSupported: no usable cgroup v2.
@@ -308,7 +308,8 @@ def adopt(name: str, control: socket.socket | None, spool: int) -> Job:
     leaf = Leaf.find(place, name)
     init = _init_of(control, place.leaf(name)) if control else None
     hold(*(held for held in (control, leaf) if held))
-    return Job(Parts(name, control, init, leaf, place, directory_path(spool)), {})
+    path = None if spool is None else directory_path(spool)
+    return Job(Parts(name, control, init, leaf, place, path), {})
 
 
 def _init_of(control: socket.socket, leaf: str) -> Spawned | None:

@@ -171,12 +171,16 @@ class Launcher:
         Raises:
             OSError: neither can be found out.
         """
-        with _opened(self._paths.spool(record.id, record.attempt)) as spool:
+        with ExitStack() as stack:
+            spool = None  # it was removed, or never made: there may be no room for it now
+            with suppress(FileNotFoundError):
+                spool = stack.enter_context(_opened(self._paths.spool(record.id, record.attempt)))
             control = self._connect(record.id)
             if control is not None:
-                return Trace.LIVE, adopt(record.id, control, spool)
+                return Trace.LIVE, _adopted(record.id, control, spool)
             # The init makes its files before it clones the workload.
-            was = any(_is_there(spool, name) for name in ("exit", "stdout", "output.index"))
+            files = ("exit", "stdout", "output.index")
+            was = spool is not None and any(_is_there(spool, name) for name in files)
             return (Trace.ENDED if was else Trace.NONE), adopt(record.id, None, spool)
 
     def read_limits(self, record: Record, request: Request, handle: Job) -> None:
@@ -223,8 +227,7 @@ class Launcher:
         """Kill the job of an init that no record speaks of."""
         control = self._connect(job_id)
         if control is not None:
-            with _opened(self._paths.spool(job_id, 0)) as spool:
-                adopt(job_id, control, spool).conclude(None)
+            _adopted(job_id, control, None).conclude(None)
         self.forget_control(job_id)
         self.remove(job_id)
 
@@ -241,9 +244,10 @@ class Launcher:
 
     def forget_attempts(self, job_id: str, below: int) -> None:
         """Remove the spools of old runs."""
-        for entry in os.scandir(self._paths.job(job_id)):
-            if entry.name.isdecimal() and int(entry.name) < below:
-                shutil.rmtree(entry.path)
+        with suppress(FileNotFoundError):  # they were removed under a job that runs
+            for entry in os.scandir(self._paths.job(job_id)):
+                if entry.name.isdecimal() and int(entry.name) < below:
+                    shutil.rmtree(entry.path)
 
     def remove(self, job_id: str) -> None:
         """Remove every file of a job; two may do so at once."""
@@ -270,6 +274,14 @@ class Launcher:
             for attempt in filter(str.isdecimal, os.listdir(directory)):
                 for name in ("stdout", "stderr", "output.index"):
                     yield f"{directory}/{attempt}/{name}"
+
+
+def _adopted(job_id: str, control: socket.socket, spool: int | None) -> Job:
+    try:
+        return adopt(job_id, control, spool)
+    except BaseException:
+        control.close()
+        raise
 
 
 def _unless_gone(_call: object, _path: str, raised: tuple[Any, BaseException, Any]) -> None:
@@ -301,7 +313,6 @@ def _is_there(directory: int, name: str) -> bool:
 
 @contextmanager
 def _opened(directory: Path) -> Iterator[int]:
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(directory, _DIRECTORY)
     try:
         yield descriptor

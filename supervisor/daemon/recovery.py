@@ -16,8 +16,9 @@ beside its spool is taken; without that nobody could ever tell whose it is, so i
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from jobsup.isolation import Job, JobsupError, open_hierarchy, reached, sweep
 
@@ -31,6 +32,11 @@ from .state import State
 
 if TYPE_CHECKING:
     from .dispatch import Dispatcher
+
+T = TypeVar("T")
+Found = tuple[Trace, Job]
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds between two looks for what is left of a job
 
 
 async def recover(dispatch: Dispatcher) -> None:
@@ -48,22 +54,22 @@ async def recover(dispatch: Dispatcher) -> None:
     jobs, unreadable = _with_requests(dispatch, records)
     dispatch.jobs.update((job.record.id, job) for job in jobs)
     live = [job for job in jobs if job.record.state is not State.QUEUED]
-    traces = await dispatch.in_thread(lambda: [dispatch.launcher.reach(job.record) for job in live])
+    traces = await dispatch.in_thread(lambda: [_reached(dispatch, job) for job in live])
     reached("inits-reached")
     # Leaves that nobody holds; those of jobs that will be launched again are among them.
     await dispatch.in_thread(lambda: sweep(place))
     reached("leaves-swept")
-    await dispatch.in_thread(partial(_read_limits, dispatch, live, traces))
-    for job, (trace, handle) in zip(live, traces, strict=True):
+    await dispatch.in_thread(partial(_read_all_limits, dispatch, live, traces))
+    for job, found in zip(live, traces, strict=True):
         dispatch.admit_running(job)
         job.host_lost = job.record.boot_id != dispatch.boot
         # Without its record nobody knows whether it was launched before: never a second copy.
         known = job.record not in restored and not job.host_lost and not job.record.attached
         known = known and job.record.id not in unreadable
-        if trace is Trace.NONE and known and job.record.started_ns is None:
-            dispatch.spawn(_launch_again(dispatch, job, handle))
+        if found is None:
+            dispatch.spawn(_take_up_later(dispatch, job, known))
         else:
-            job.follow(handle, adopted=True)
+            _take_up(dispatch, job, found, known)
     reached("adopted")
     now = time.time_ns()
     queued = [job for job in jobs if job.record.state is State.QUEUED]
@@ -76,12 +82,65 @@ async def recover(dispatch: Dispatcher) -> None:
     reached("recovered")
 
 
-def _read_limits(
-    dispatch: Dispatcher, live: list[LiveJob], traces: list[tuple[Trace, Job]]
-) -> None:
-    for job, (trace, handle) in zip(live, traces, strict=True):
-        if trace is Trace.LIVE:
+def _reached(dispatch: Dispatcher, job: LiveJob) -> Found | None:
+    """None: it cannot be found out now. That is this job's misfortune, and no other's."""
+    try:
+        return dispatch.launcher.reach(job.record)
+    except (OSError, JobsupError) as error:
+        dispatch.failed(job, error)
+        return None
+
+
+def _read_all_limits(dispatch: Dispatcher, live: list[LiveJob], traces: list[Found | None]) -> None:
+    for job, found in zip(live, traces, strict=True):
+        if found is not None:
+            _read_limits(dispatch, job, found)
+
+
+def _read_limits(dispatch: Dispatcher, job: LiveJob, found: Found) -> None:
+    trace, handle = found
+    if trace is Trace.LIVE:
+        try:
             dispatch.launcher.read_limits(job.record, job.request, handle)
+        except OSError as error:  # they are in force, and not shown
+            dispatch.failed(job, error)
+
+
+def _take_up(dispatch: Dispatcher, job: LiveJob, found: Found, known: bool) -> None:
+    """Go on with a job of which it was found out what is left. `known`: it may be launched if
+    nothing is."""
+    trace, handle = found
+    if trace is Trace.NONE and known and job.record.started_ns is None:
+        dispatch.spawn(_launch_again(dispatch, job, handle))
+    else:
+        job.follow(handle, adopted=True)
+
+
+async def _take_up_later(dispatch: Dispatcher, job: LiveJob, known: bool) -> None:
+    found = await _insist(dispatch, job, lambda: dispatch.launcher.reach(job.record))
+    if found is not None:
+        await dispatch.in_thread(partial(_read_limits, dispatch, job, found))
+        _take_up(dispatch, job, found, known)
+
+
+async def _insist(dispatch: Dispatcher, job: LiveJob, call: Callable[[], T]) -> T | None:
+    """What the call gives, in a thread, as soon as it does; None: not before the daemon goes. The
+    host may be short of descriptors or memory, and the job stays where it is meanwhile."""
+    seconds, reason, told = _FIRST_PAUSE, job.record.reason, job.record.reason
+    while True:
+        try:
+            given = await dispatch.in_thread(call)
+        except Exception as error:  # noqa: BLE001 - of any kind: the job must not be forgotten
+            dispatch.failed(job, error)
+            job.record.reason = told = f"what is left of it is not known yet: {error}"
+            job.wake()
+        else:
+            if job.record.reason == told:  # else it was asked to stop meanwhile
+                job.record.reason = reason
+            return given
+        if not await dispatch.pause(seconds):
+            return None
+        seconds = min(2 * seconds, _LONGEST_PAUSE)
 
 
 def _with_requests(
@@ -116,9 +175,15 @@ def _queue_again(dispatch: Dispatcher, job: LiveJob, now_ns: int, unreadable: st
 
 async def _launch_again(dispatch: Dispatcher, job: LiveJob, handle: Job) -> None:
     """A launch that a crash cut short before its clone."""
-    await dispatch.in_thread(lambda: handle.conclude(None))
-    reached("relaunch")
-    await dispatch.launch_marked(job)
+    handles = [handle]  # which conclude uses up
+
+    def clear() -> bool:
+        (handles.pop() if handles else dispatch.reach(job.record)).conclude(None)
+        return True
+
+    if await _insist(dispatch, job, clear):
+        reached("relaunch")
+        await dispatch.launch_marked(job)
 
 
 async def _unrecorded(dispatch: Dispatcher, known: set[str]) -> list[Record]:
@@ -136,7 +201,7 @@ async def _unrecorded(dispatch: Dispatcher, known: set[str]) -> list[Record]:
         record = await dispatch.in_thread(partial(dispatch.launcher.kept, job_id))
         if record is None:
             log.error("ended a job of which there is no record", job=job_id)
-            await dispatch.in_thread(partial(dispatch.launcher.end_unknown, job_id))
+            await _end_unknown(dispatch, job_id)
             continue
         log.warning("took a job's record from beside its spool", job=job_id)
         await dispatch.save(record)
@@ -145,8 +210,18 @@ async def _unrecorded(dispatch: Dispatcher, known: set[str]) -> list[Record]:
     return found
 
 
+async def _end_unknown(dispatch: Dispatcher, job_id: str) -> None:
+    try:
+        await dispatch.in_thread(partial(dispatch.launcher.end_unknown, job_id))
+    except (OSError, JobsupError) as error:  # the next daemon finds it again
+        log.error("a job without a record is not ended", job=job_id, error=error)
+
+
 async def _forget_strays(dispatch: Dispatcher, known: set[str]) -> None:
     """Files of jobs that were forgotten, by a daemon that did not come to remove them."""
     found = set(dispatch.launcher.kept_ids()) - known
     for job_id in found - await dispatch.store.ids():
-        await dispatch.in_thread(partial(dispatch.launcher.remove, job_id))
+        try:
+            await dispatch.in_thread(partial(dispatch.launcher.remove, job_id))
+        except OSError as error:
+            log.warning("files stay until a restart", job=job_id, error=error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import time
 
 import pytest
@@ -12,7 +13,16 @@ import pytest
 from jobsup.supervisor.daemon.engine import Engine
 from jobsup.supervisor.daemon.state import State
 from jobsup.supervisor.errors import AlreadyRunning
-from tests.kernel.engines import GOES_ON, IGNORES, ROOT, Daemon, leaf_of, message, with_daemon
+from tests.kernel.engines import (
+    GOES_ON,
+    IGNORES,
+    ROOT,
+    Daemon,
+    leaf_of,
+    message,
+    turn_until,
+    with_daemon,
+)
 from tests.machine import leaves
 
 
@@ -152,6 +162,48 @@ async def test_a_running_job_whose_files_are_gone_is_not_run_again(daemon: Daemo
     status = await daemon.ended(await daemon.found(record))
     assert (status.state, len(status.attempts)) == ("failed", 1)
     assert (flag / "runs").read_bytes() == b"run\n"
+
+
+@with_daemon()
+async def test_a_job_of_which_nothing_can_be_found_out_holds_up_nobody(daemon: Daemon) -> None:
+    """It stays where it is, can be stopped, and is taken up when it can be."""
+    odd, stopped, even = [await daemon.running(GOES_ON) for _ in range(3)]
+    (process, *_) = leaf_of(odd).processes()
+    await daemon.close()
+    for record in (odd, stopped):
+        directory = daemon.directory / "lib" / "jobs" / record.id
+        directory.rename(daemon.directory / record.id)
+        directory.touch()  # ENOTDIR
+    await daemon.open()
+    assert (await daemon.found(even)).state is State.RUNNING
+    odd, stopped = [await daemon.found(record) for record in (odd, stopped)]
+    await daemon.when(odd, lambda: "not known yet" in (odd.reason or ""))
+    assert odd.state is State.RUNNING
+    await daemon.engine.stop(stopped)
+    for record in (odd, stopped):
+        directory = daemon.directory / "lib" / "jobs" / record.id
+        directory.unlink()
+        (daemon.directory / record.id).rename(directory)
+    daemon.engine.dispatch.nudge()
+    await turn_until(lambda: daemon.job(odd).handle)
+    assert odd.reason is None
+    assert process in leaf_of(odd).processes()
+    assert message(await daemon.ended(stopped)) == "sh was stopped on request"
+    await daemon.engine.stop(odd)
+    assert message(await daemon.ended(odd)) == "sh was stopped on request"
+
+
+@with_daemon()
+async def test_nothing_is_made_for_a_job_whose_files_are_gone(daemon: Daemon) -> None:
+    """There may be no room for it."""
+    record = await daemon.running(GOES_ON)
+    await daemon.close()
+    shutil.rmtree(daemon.directory / "lib" / "jobs" / record.id)
+    await daemon.open()
+    found = await daemon.found(record)
+    assert not (daemon.directory / "lib" / "jobs" / record.id).exists()
+    await daemon.engine.stop(found)
+    assert message(await daemon.ended(found)) == "sh was stopped on request"
 
 
 @with_daemon(max_running=1)
