@@ -48,6 +48,14 @@ class SpoolView:
             await self._job.wait_change()
 
 
+def last_run(record: Record) -> int:
+    """The attempt whose output there is to see: while a job waits for another one, and when it was
+    stopped while it did, that is the one before."""
+    never_ran = record.state is State.STOPPED and record.started_ns is None
+    waits = record.state is State.QUEUED or never_ran
+    return max(record.attempt - 1, 1) if waits else record.attempt
+
+
 def summary(record: Record) -> JobSummary:
     """One line of a list."""
     verdict = record.verdict or {}
@@ -99,7 +107,7 @@ def status(
         request=record.request,
         limits=record.limits,
         current=_current(handle),
-        output=_output(record, paths.spool(record.id, record.attempt)),
+        output=_output(record, paths.spool(record.id, last_run(record))),
         attempts=[_attempt(row) for row in _runs(record, earlier)],
         verdict=record.verdict,
     )
@@ -128,7 +136,7 @@ def _current(handle: Job | None) -> dict[str, int | None] | None:
 
 
 def _output(record: Record, spool: Path) -> dict[str, int]:
-    """Bytes so far; those of a job in the foreground went to its caller."""
+    """Bytes so far, of the last run; those of a job in the foreground went to its caller."""
     found: Mapping[str, int | None] = (record.verdict or {}).get("output", {})
     told = {f"{name}_bytes": found.get(f"{name}_bytes") or 0 for name in ("stdout", "stderr")}
     for name in ("stdout", "stderr"):

@@ -162,8 +162,10 @@ async def test_cron_runs_again_and_again(daemon: Daemon) -> None:
     await turn_until(lambda: record.id in clock._calls)
     status = await daemon.engine.status(record)
     assert [run.attempt for run in status.attempts] == [1, 2, 3]
+    assert status.output == {"stdout_bytes": 4, "stderr_bytes": 0}  # of the last run
     await daemon.engine.stop(record)
-    assert (await daemon.ended(record)).state == "stopped"
+    status = await daemon.ended(record)
+    assert (status.state, status.output["stdout_bytes"]) == ("stopped", 4)
 
 
 def _come_due(daemon: Daemon, job_id: str) -> None:

@@ -16,18 +16,20 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from jobsup.supervisor.daemon.api.server import Server
 from jobsup.supervisor.daemon.api.spool import ENTRY
 from jobsup.supervisor.daemon.events import EventBus
 from jobsup.supervisor.daemon.finding import sees
+from jobsup.supervisor.daemon.job import LiveJob
 from jobsup.supervisor.daemon.launcher import Attached
+from jobsup.supervisor.daemon.paths import Paths
 from jobsup.supervisor.daemon.peer import Peer
 from jobsup.supervisor.daemon.records import Record
 from jobsup.supervisor.daemon.settings import Settings
 from jobsup.supervisor.daemon.state import ENDED, State
-from jobsup.supervisor.daemon.views import summary
+from jobsup.supervisor.daemon.views import SpoolView, summary
 from jobsup.supervisor.errors import Ambiguous, NoSuchJob, NotReady, WrongState
 from jobsup.supervisor.protocol import STREAMS, JobPage, JobStatus, PruneRequest, Started
 from jobsup.supervisor.request import Request
@@ -69,21 +71,24 @@ class Pretended:
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
 
-    @property
-    def attempt(self) -> int:
-        return self.record.attempt
+    def again(self) -> None:
+        """The run is over, and the job waits for another one."""
+        self.record.attempt += 1
+        self.record.started_ns = None
+        self.directory = self.directory.with_name(str(self.record.attempt))
+        self.sizes = dict.fromkeys(self.sizes, 0)
+        self.move(State.QUEUED)
 
     @property
-    def complete(self) -> bool:
-        return self.record.state in ENDED
+    def unended(self) -> bool:
+        return self.record.state not in ENDED
 
-    async def wait_begun(self) -> None:
-        while not (self.complete or (self.directory / "stdout").exists()):
-            await self.changed.wait()
+    @property
+    def gone(self) -> bool:
+        return not self.unended
 
-    async def wait_complete(self) -> None:
-        while not self.complete:
-            await self.changed.wait()
+    async def wait_change(self) -> None:
+        await self.changed.wait()
 
 
 class PretendedStore:
@@ -133,7 +138,7 @@ class PretendedEngine:
 
     @property
     def jobs(self) -> dict[str, Pretended]:
-        return {key: job for key, job in self.all.items() if not job.complete}
+        return {key: job for key, job in self.all.items() if job.unended}
 
     @contextmanager
     def uploading(self, peer: Peer) -> Iterator[PretendedUpload]:
@@ -230,7 +235,8 @@ class PretendedEngine:
     async def wait(self, record: Record, timeout: float | None = None) -> JobStatus:  # noqa: ASYNC109
         try:
             async with asyncio.timeout(timeout):
-                await self.all[record.id].wait_complete()
+                while self.all[record.id].unended:
+                    await self.all[record.id].wait_change()
         except TimeoutError:
             pass
         return await self.status(record)
@@ -271,8 +277,10 @@ class PretendedEngine:
     async def prune(self, peer: Peer, asked: PruneRequest) -> list[str]:
         return []
 
-    def spool(self, record: Record, attempt: int | None = None) -> Pretended:
-        return self.all[record.id]
+    def spool(self, record: Record, attempt: int | None = None) -> SpoolView:
+        job = cast(LiveJob | None, self.jobs.get(record.id))
+        paths = Paths(self.root.parent, self.root.parent)
+        return SpoolView(paths, record, attempt or record.attempt, job)
 
 
 class Answer:

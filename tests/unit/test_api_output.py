@@ -126,6 +126,21 @@ def test_attempts(daemon: Daemon) -> None:
     assert daemon.get("/jobs/s/out").body == b""
 
 
+def test_of_a_job_that_waits_for_its_next_attempt_the_last_one_is_shown(daemon: Daemon) -> None:
+    job = spoken(daemon)
+    daemon.do(job.again)
+    assert daemon.get("/jobs/s/out?attempt=2").headers["Jobsup-Attempt"] == "2"
+    for _ in range(2):
+        shown = daemon.get("/jobs/s/out?tail=1")
+        assert (shown.body, shown.headers["Jobsup-Attempt"]) == (b"three\n", "1")
+        daemon.end(job, State.STOPPED)  # before it began: the same holds
+    job = daemon.start(name="t")
+    daemon.do(job.again)
+    daemon.do(job.begin)
+    daemon.do(lambda: job.move(State.RUNNING))
+    assert daemon.get("/jobs/t/out").headers["Jobsup-Attempt"] == "2"
+
+
 def test_a_large_output_to_many_slow_and_dead_readers(daemon: Daemon) -> None:
     job = daemon.start(name="big")
     piece = os.urandom(1 << 20)

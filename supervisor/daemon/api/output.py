@@ -21,6 +21,7 @@ from aiohttp.web_response import StreamResponse
 from ...errors import BadValue, WrongState
 from ...protocol import FRAME_HEAD, STREAMS
 from ..records import Record
+from ..views import last_run
 from .call import Call
 from .reading import Asked, Reader, begin
 from .refusals import Refusal
@@ -63,6 +64,8 @@ def _view(call: Call, record: Record) -> Output:
         raise BadValue("attempt", attempt, why)
     if record.attached:
         raise WrongState(f"the output of job {record.id} went to who ran it in the foreground")
+    if attempt is None and not call.query.get("follow", False):
+        attempt = last_run(record)
     return call.engine.spool(record, attempt)
 
 
