@@ -2,11 +2,15 @@
 
 What was in force is read before anything is written. When the kernel refuses a new value, or holds
 another one, the old ones are written back, so that the job is never left with half of a change.
+
+A memory.max below what the job uses is refused, too: for what it cannot reclaim the kernel would
+kill the job (cgroup-v2.rst), which is not what was asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from . import protection
 from .cgroup import Leaf
@@ -29,7 +33,8 @@ def change(leaf: Leaf, place: Hierarchy, knobs: Sequence[Knob]) -> dict[str, str
     before = _before(leaf, knobs)
     protected = [knob.file for knob in knobs if knob.file in protection.FILES]
     try:
-        in_force = leaf.apply(knobs)
+        with _room_made(leaf, knobs):
+            in_force = leaf.apply(knobs)
         protection.extend(place, protected)
     except LimitNotEnforceable as error:
         for failed in _restore(leaf, before):
@@ -38,6 +43,39 @@ def change(leaf: Leaf, place: Hierarchy, knobs: Sequence[Knob]) -> dict[str, str
             protection.settle(place)
         raise
     return in_force
+
+
+@contextmanager
+def _room_made(leaf: Leaf, knobs: Sequence[Knob]) -> Iterator[None]:
+    """With what a lower memory.max would have reclaimed already reclaimed. memory.high has the
+    kernel do that before the write returns, and holds up who asks for more; it kills nothing.
+
+    Raises:
+        LimitNotEnforceable: the job uses more.
+    """
+    asked = {knob.file: knob for knob in knobs}.get("memory.max")
+    if asked is None or not _is_below(asked.value, int(leaf.read("memory.current"))):
+        yield
+        return
+    high = leaf.read("memory.high")
+    leaf.write("memory.high", asked.value)
+    try:
+        used = int(leaf.read("memory.current"))
+        if _is_below(leaf.read("memory.high"), used):
+            least = (used + 1023) >> 10
+            raise LimitNotEnforceable(
+                "memory.max",
+                f"the job uses {least}K that cannot be reclaimed, and would be killed",
+                hint=f"--mem takes {least}K and more; to end the job, stop it",
+            )
+        yield
+    finally:
+        if not any(knob.file == "memory.high" for knob in knobs):
+            leaf.write("memory.high", high)
+
+
+def _is_below(limit: str, used: int) -> bool:
+    return limit.isdecimal() and int(limit) < used
 
 
 def _before(leaf: Leaf, knobs: Sequence[Knob]) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobsup.isolation import (
+    Bind,
     IoLimit,
     Knob,
     LimitNotEnforceable,
@@ -73,6 +74,50 @@ def test_when_one_is_refused_all_stay_as_they_were(keeper: Keeper, refused: str)
     assert {file: leaf.read(file) for file in files} == before
     assert {group: Path(group, "memory.low").read_text() for group in _groups()} == groups
     assert job.limits == {"memory.max": str(64 << 20), "pids.max": "64"}
+    job.kill()
+    end_of(job)
+
+
+@pytest.mark.parametrize("high", [(), (Knob("memory.high", str(30 << 20), "mem_high"),)])
+def test_less_memory_than_a_job_holds_is_refused_and_kills_nothing(
+    keeper: Keeper, high: tuple[Knob, ...]
+) -> None:
+    script = "head -c 40M /dev/zero > /dev/shm/x; echo; exec sleep 1000"
+    job = keeper.launch(walls(script), Limits((MEM,)))
+    status_of(job)
+    keeper.wait_output(b"\n")
+    leaf = Leaf.of(keeper.name)
+    with pytest.raises(LimitNotEnforceable, match=r"the job uses 4[0-9]{4}K") as error:
+        job.change(Limits((PIDS, *high, MEM._replace(value=str(20 << 20)))))
+    assert error.value.hint is not None
+    assert (leaf.read("memory.max"), leaf.read("memory.high")) == (MEM.value, "max")
+    assert leaf.value("memory.events", "oom") == 0
+    assert job.limits == {"memory.max": MEM.value}
+    used = error.value.hint.split()[2].removesuffix("K")
+    job.change(Limits((MEM._replace(value=str((int(used) + 1024) << 10)),)))
+    job.kill()
+    end_of(job)
+
+
+def test_what_the_kernel_can_reclaim_is_no_reason_to_refuse(keeper: Keeper, ext4: Path) -> None:
+    source = ext4 / "x"
+    with source.open("wb") as file:
+        file.write(bytes(40 << 20))
+        file.flush()
+        os.fsync(file.fileno())
+        # Whoever reads it next is charged for its pages.
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    grant = Bind(bytes(source), bytes(source), writable=False)
+    script = f"cat {source} > /dev/null; echo; exec sleep 1000"
+    job = keeper.launch(walls(script, grants=(grant,)), Limits((MEM,)))
+    status_of(job)
+    keeper.wait_output(b"\n")
+    leaf = Leaf.of(keeper.name)
+    assert int(leaf.read("memory.current")) > 20 << 20
+    asked = MEM._replace(value=str(20 << 20))
+    assert job.change(Limits((asked,))) == {"memory.max": asked.value}
+    assert leaf.read("memory.high") == "max"
+    assert leaf.value("memory.events", "oom") == 0
     job.kill()
     end_of(job)
 
