@@ -75,6 +75,10 @@ int output_open(const struct plan_head *head, int ends[2])
 	if (output.last_call < 0 || (kept && index < 0))
 		return -1;
 	index_begin(index);
+	/* stdout comes last: who sees that it is there (a follower) looks once for the others. */
+	int errors = kept && !head->merge ? open_kept("stderr") : -1;
+	if (kept && !head->merge && errors < 0)
+		return -1;
 	for (int i = 0; i < 2; i++) {
 		struct stream *stream = &output.streams[i];
 		enum slot slot = i == 0 ? SLOT_STDOUT : SLOT_STDERR;
@@ -97,7 +101,7 @@ int output_open(const struct plan_head *head, int ends[2])
 			(void)fcntl(pipes[0], F_SETPIPE_SZ, CHUNK);
 		ends[i] = pipes[1];
 		if (kept)
-			stream->sink = open_kept(i == 0 ? "stdout" : "stderr");
+			stream->sink = i == 0 ? open_kept("stdout") : errors;
 		else
 			stream->sink = plan_has_slot(head, slot) ? (int)slot : -1;
 		if (kept && stream->sink < 0)
