@@ -58,9 +58,10 @@ _COMMANDS = {
 
 
 class _NoSuchCommand(click.UsageError):
-    def __init__(self, word: str, ctx: click.Context) -> None:
+    def __init__(self, word: str, after: Sequence[str], ctx: click.Context) -> None:
         super().__init__(f"No such command {word!r}", ctx)
         self.word = word
+        self.after = after
 
 
 class _Commands(click.Group):
@@ -73,7 +74,7 @@ class _Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if not (ctx.resilient_parsing or args[0] in _COMMANDS or args[0].startswith("-")):
-            raise _NoSuchCommand(args[0], ctx)
+            raise _NoSuchCommand(args[0], args[1:], ctx)
         return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -110,6 +111,7 @@ def cli(ctx: click.Context) -> None:
     Examples:
       sudo jobsup run --mem 256M -- python3 program.py
       sudo jobsup serve &
+      jobsup ping --wait 10s
       id=$(jobsup start --mem 256M -- python3 program.py); jobsup out -f $id
 
     Exit status: the job's own for run and wait; 125 for every error of jobsup's.
@@ -154,7 +156,7 @@ def _usage_hint(error: click.ClickException) -> str | None:
     context = error.ctx if isinstance(error, click.UsageError) else None
     hint = None
     if isinstance(error, _NoSuchCommand):
-        hint = meant.command(error.word, _COMMANDS)
+        hint = meant.command(error.word, _COMMANDS, error.after)
     elif isinstance(error, click.NoSuchOption):
         name = context.info_name if context else None
         hint = meant.flag(name, error.option_name, error.possibilities or ())

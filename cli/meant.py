@@ -4,7 +4,7 @@ else the word that is most like it, else nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 # docker's and systemd's -> what to type here, or a sentence when there is nothing to type.
 _COMMANDS = {
@@ -104,8 +104,10 @@ _NO_FLAG = {
 }
 
 
-def command(word: str, known: Iterable[str]) -> str | None:
-    """A hint for a command that there is not."""
+def command(word: str, known: Collection[str], after: Sequence[str] = ()) -> str | None:
+    """A hint for a command that there is not; `after` are the words that follow it."""
+    if word == "help" and after and after[0] in known:
+        return _question(f"jobsup {after[0]} --help")
     if word in _NO_COMMAND:
         return _NO_COMMAND[word]
     near = _nearest(word, known)
