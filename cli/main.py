@@ -147,8 +147,6 @@ def _for_us(error: JobsupError) -> str | None:
     code = getattr(error, "code", None)
     if os.geteuid() != 0 and code == "forbidden" and error.hint is None:
         return "ask root"
-    if os.geteuid() != 0 and code == "not-ready" and (error.hint or "").startswith("jobsup "):
-        return f"ask root: {error.hint}"
     return error.hint
 
 

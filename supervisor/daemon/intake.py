@@ -106,7 +106,9 @@ class Intake:
 
     def _new_job(self, request: Request, peer: Peer, attached: Attached | None) -> LiveJob:
         if not self.ready:
-            raise NotReady("the supervisor takes no new jobs", hint="jobsup control ready")
+            raise NotReady(
+                "the daemon takes no new jobs", hint="root can change that: jobsup control ready"
+            )
         if attached is None:
             request = self.quota.limited(request, peer.uid)
         job_id, now = new_id(), time.time_ns()

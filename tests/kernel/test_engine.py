@@ -354,8 +354,9 @@ async def test_unready_takes_no_jobs_and_remembers_it(daemon: Daemon) -> None:
     record = await daemon.running(GOES_ON)
     await daemon.engine.set_ready(False)
     for _ in range(2):
-        with pytest.raises(NotReady):
+        with pytest.raises(NotReady, match="the daemon takes no new jobs") as refused:
             await daemon.submit("true")
+        assert refused.value.hint == "root can change that: jobsup control ready"
         await daemon.reopen()
     assert (await daemon.found(record)).state is State.RUNNING
     await daemon.engine.set_ready(True)

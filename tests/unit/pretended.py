@@ -166,7 +166,7 @@ class PretendedEngine:
             refusal, self.refusal = self.refusal, None
             raise refusal
         if not self.ready:
-            raise NotReady("the supervisor takes no new jobs")
+            raise NotReady("the daemon takes no new jobs")
         number = len(self.all)
         record = Record(
             id=f"{number:04d}job",
