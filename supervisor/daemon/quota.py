@@ -3,12 +3,14 @@
     owner_bytes  >=  output of ended jobs + uploads on their way + shares of unfinished jobs
 
 A job writes without asking anybody, also while no daemon is there; so its share is set aside when
-it is taken on, and its init holds it to that: output-max, cut to what is free. A job that asked for
-no output-max gets an eighth of what is free, at most OUTPUT_MAX, and so the first ones leave
-something to the next. When nothing is free a job still gets its crumb, so that somebody with a
-thousand quiet jobs is not told that they are too loud. What may come on top is therefore a tenth of
-owner_bytes, for the crumbs of as many jobs as an owner may have; and the index of each output,
-which grows by its 24 bytes at most once a millisecond and stream.
+it is taken on, and its init holds it to that: output-max, as many times as runs of the job are
+kept. One that was asked for is set aside as it is, or the job is refused. A job that asked for none
+gets an eighth of what is free, at most OUTPUT_MAX, for all its runs, and so the first ones leave
+something to the next; its request has the value from then on, and so its status shows it. When
+nothing is free a job still gets its crumb, so that somebody with a thousand quiet jobs is not told
+that they are too loud. What may come on top is therefore a tenth of owner_bytes, for the crumbs of
+as many jobs as an owner may have; and the index of each output, which grows by its 24 bytes at most
+once a millisecond and stream.
 
 Nothing new is taken from whoever has used up all of it.
 """
@@ -24,6 +26,7 @@ from weakref import WeakKeyDictionary
 
 from ..errors import QuotaExceeded
 from ..request import Request
+from ..units import format_size
 from .dispatch import KEPT_ATTEMPTS, Dispatcher
 from .paths import Paths
 from .settings import Settings
@@ -137,15 +140,32 @@ class Quota:
             )
 
     def limited(self, request: Request, uid: int) -> Request:
-        """The request with the output-max that its kept job is to have."""
-        asked = request.spec.output_max
+        """The request with the output-max that its kept job is to have.
+
+        Raises:
+            QuotaExceeded: it asks for one that there is no room for.
+        """
+        limit = request.spec.output_max
         if uid == 0:
-            limit = OUTPUT_MAX if asked is None else asked
+            limit = OUTPUT_MAX if limit is None else limit
+        elif limit is None:
+            most = max(self._free(uid) // _PART, self._crumb)
+            limit = min(OUTPUT_MAX, most // _runs(request))
         else:
-            free = self._free(uid)
-            wanted, most = (OUTPUT_MAX, free // _PART) if asked is None else (asked, free)
-            limit = min(wanted, max(most, self._crumb) // _runs(request))
+            self._require_fits(limit, _runs(request), uid)
         return replace(request, spec=replace(request.spec, output_max=limit))
+
+    def _require_fits(self, limit: int, runs: int, uid: int) -> None:
+        free = max(self._free(uid), self._crumb)
+        if limit * runs <= free:
+            return
+        times = f", times the {runs} runs whose output is kept," if runs > 1 else ""
+        raise QuotaExceeded(
+            f"output_max: {format_size(limit)}{times} is more than the {format_size(free)} that "
+            f"are free of the {format_size(self._most)} for the output and input of your jobs",
+            hint=f"a smaller output limit: --output-max {format_size(free // runs)} is the most "
+            "now; jobsup prune removes ended jobs",
+        )
 
     def note_input(self, job: LiveJob, size: int) -> None:
         """What an upload brought is this job's."""

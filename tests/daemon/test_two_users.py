@@ -279,7 +279,7 @@ def test_quotas_are_of_each_user_and_not_of_root(open_daemon: Opener) -> None:
 
     daemon.api.stop(jobs[0])
     daemon.api.wait(jobs[0])
-    large = daemon.shell("head -c 200000 /dev/zero", uid=ANNA, output_max="1G")
+    large = daemon.shell("head -c 200000 /dev/zero", uid=ANNA, output_max="100K")
     daemon.api.wait(large)
     assert daemon.ask("POST", "/jobs/run", sleep, uid=ANNA).code == "quota"
     assert daemon.ask("DELETE", f"/jobs/{large}", uid=ANNA).status == 200

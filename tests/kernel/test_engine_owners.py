@@ -103,7 +103,11 @@ async def test_an_owner_has_so_many_unfinished_jobs(daemon: Daemon) -> None:
 async def test_and_so_much_output(daemon: Daemon) -> None:
     """Also of jobs that write at the same time: what one may write is set aside for it."""
     floods = "trap 'head -c 200000 /dev/zero; exit 0' TERM; echo; while :; do sleep 0.05; done"
-    jobs = [await daemon.running(floods, NOBODY, output_max="60K") for _ in range(2)]
+    jobs = [await daemon.running(floods, NOBODY, output_max="60K")]
+    with pytest.raises(QuotaExceeded, match="60K is more than the 40K that are free of the 100K"):
+        await daemon.submit("true", NOBODY, output_max="60K")
+    assert len(daemon.engine.jobs) == 1
+    jobs += [await daemon.running(floods, NOBODY, output_max="40K")]
     for record in jobs:
         await daemon.engine.stop(record)
         await daemon.ended(record)

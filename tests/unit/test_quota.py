@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -46,6 +47,17 @@ class Owners:
         assert request.spec.output_max is not None
         return request.spec.output_max
 
+    def all_of(self, peer: Peer) -> int:
+        """The largest output-max that is not refused now."""
+        return bisect_left(range(MOST + 1), 1, key=lambda size: self.refuses(size + 1, peer))
+
+    def refuses(self, size: int, peer: Peer) -> bool:
+        try:
+            self.quota.limited(Request.make(["x"], output_max=size), peer.uid)
+        except QuotaExceeded:
+            return True
+        return False
+
 
 class Held:
     def __init__(self, record: SimpleNamespace, request: Request) -> None:
@@ -70,10 +82,38 @@ def test_all_jobs_together_stay_within_the_quota_and_their_crumbs(owners: Owners
 def test_who_asks_for_all_gets_all_that_is_free(owners: Owners) -> None:
     owners.kept[ANNA.uid] = 30_000
     assert owners.take(ANNA, output_max="40K") == 40 << 10
-    assert owners.take(ANNA, output_max="1G") == MOST - 30_000 - (40 << 10)
-    assert owners.take(ANNA, output_max="1G") == CRUMB
+    assert owners.take(ANNA, output_max=50_000 - (40 << 10)) == 50_000 - (40 << 10)
+    assert owners.take(ANNA, output_max=CRUMB) == CRUMB  # also where nothing is free
     assert owners.take(ANNA, output_max=0) == 0
     assert owners.take(ROOT, output_max="100G") == 100 << 30
+
+
+def test_what_is_asked_for_is_in_force_or_refused(owners: Owners) -> None:
+    owners.kept[ANNA.uid] = MOST - (9 << 10)
+    with pytest.raises(QuotaExceeded) as refused:
+        owners.take(ANNA, output_max="10K")
+    assert refused.value.message == (
+        "output_max: 10K is more than the 9K that are free of the 80000 for the output and input "
+        "of your jobs"
+    )
+    assert refused.value.hint == (
+        "a smaller output limit: --output-max 9K is the most now; jobsup prune removes ended jobs"
+    )
+    assert owners.take(ANNA, output_max="9K") == 9 << 10
+    assert owners.take(ANNA) == CRUMB  # the default alone is cut
+
+
+def test_and_as_often_as_runs_are_kept(owners: Owners) -> None:
+    owners.kept[ANNA.uid] = MOST - (44 << 10)
+    with pytest.raises(QuotaExceeded) as refused:
+        owners.take(ANNA, output_max="5K", restart="always")
+    assert refused.value.message.startswith(
+        "output_max: 5K, times the 11 runs whose output is kept, is more than the 44K that are free"
+    )
+    assert refused.value.hint is not None
+    assert "--output-max 4K" in refused.value.hint
+    assert owners.take(ANNA, output_max="4K", restart="always") == 4 << 10
+    assert owners.take(ANNA, restart="always") == CRUMB // 11
 
 
 @pytest.mark.parametrize(
@@ -89,8 +129,10 @@ def test_who_asks_for_all_gets_all_that_is_free(owners: Owners) -> None:
 def test_a_job_that_runs_again_keeps_the_output_of_several_runs(
     owners: Owners, option: dict[str, Any], runs: int
 ) -> None:
-    assert owners.take(ANNA, output_max="1G", **option) == MOST // runs
-    assert owners.take(ANNA, output_max="1G") <= max(CRUMB, MOST % runs)
+    with pytest.raises(QuotaExceeded):
+        owners.take(ANNA, output_max=MOST // runs + 1, **option)
+    assert owners.take(ANNA, output_max=MOST // runs, **option) == MOST // runs
+    assert owners.all_of(ANNA) == max(CRUMB, MOST % runs)
 
 
 def test_input_is_counted_on_its_way_and_when_a_job_has_it(owners: Owners) -> None:
@@ -99,8 +141,9 @@ def test_input_is_counted_on_its_way_and_when_a_job_has_it(owners: Owners) -> No
         with pytest.raises(QuotaExceeded, match=f"may take {MOST} bytes"):
             other.grow(30_001)
         other.grow(20_000)
-        assert owners.take(ANNA, stdin=50_000, output_max="1G") == MOST - 70_000
-    assert owners.take(ANNA, output_max="1G") == MOST - 50_000 - 10_000
+        assert owners.all_of(ANNA) == MOST - 70_000
+        assert owners.take(ANNA, stdin=50_000, output_max=MOST - 70_000) == MOST - 70_000
+    assert owners.all_of(ANNA) == MOST - 50_000 - 10_000
     with owners.quota.uploading(ROOT) as upload:
         upload.grow(10 * MOST)
     assert owners.quota._uploads == owners.quota._uploaded == {}
@@ -111,7 +154,7 @@ def test_an_earlier_daemons_input_is_counted_as_well(owners: Owners, tmp_path: P
     owners.quota._inputs.clear()
     (tmp_path / "jobs" / "job0").mkdir(parents=True)
     (tmp_path / "jobs" / "job0" / "stdin").write_bytes(bytes(1000))
-    assert owners.take(ANNA, output_max="1G") == MOST - 1000
+    assert owners.all_of(ANNA) == MOST - 1000
 
 
 def test_so_many_uploads_at_once(owners: Owners) -> None:
@@ -127,7 +170,7 @@ def test_so_many_uploads_at_once(owners: Owners) -> None:
 
 def test_foreground_output_is_not_kept(owners: Owners) -> None:
     owners.take(ANNA, attached=True)
-    assert owners.take(ANNA, output_max="1G") == MOST
+    assert owners.all_of(ANNA) == MOST
 
 
 async def _room(owners: Owners, peer: Peer) -> None:
