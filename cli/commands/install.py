@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import stat
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -23,7 +26,22 @@ def install(core: Core, no_start: bool) -> int:
     """
     for line in core.install(start=not no_start):
         click.echo(line)
+    if (place := closed_place(sys.executable)) is not None:
+        render.tell(
+            f"jobsup: {place} is not open to others, so they have the daemon but no jobsup "
+            "command to ask it with; README.md says how to install it for all, in /opt/jobsup"
+        )
     return 0
+
+
+def closed_place(program: str) -> str | None:
+    """The first directory on the way to a program, as it is named and as it is, that others may not
+    enter, or the program itself if they may not execute it; None if they may."""
+    named, real = Path(program), Path(program).resolve()
+    for place in (*reversed(named.parents), *reversed(real.parents), real):
+        if not place.stat().st_mode & stat.S_IXOTH:
+            return str(place)
+    return None
 
 
 @click.command(context_settings=render.HELP_FLAGS)

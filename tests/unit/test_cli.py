@@ -553,3 +553,37 @@ print(*sys.modules, file=sys.stderr)
     loaded = {name.partition(".")[0] for name in ended.stderr.split()}
     assert "click" in loaded
     assert loaded & HEAVY == set()
+
+
+# ---- install
+
+
+class Installer(FakeCore):
+    def install(self, *, start: bool) -> Sequence[str]:
+        return ["done"]
+
+
+def test_installing_what_others_cannot_execute_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    (home / "bin").mkdir(parents=True)
+    program = home / "bin" / "python"
+    program.touch(mode=0o755)
+    for directory in program.parents:
+        if directory.is_relative_to(tmp_path.parents[1]):
+            directory.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(program))
+    for mode, told in ((0o755, False), (0o700, True)):
+        home.chmod(mode)
+        assert invoke(["install"], Installer()) == 0
+        out, err = capsys.readouterr()
+        assert out == "done\n"
+        assert (f"jobsup: {home} is not open to others" in err) is told
+    home.chmod(0o755)
+    link = tmp_path / "link"
+    link.symlink_to(program)
+    program.chmod(0o700)
+    monkeypatch.setattr("sys.executable", str(link))
+    invoke(["install"], Installer())
+    assert f"jobsup: {program} is not open to others" in capsys.readouterr().err
