@@ -180,7 +180,7 @@ class Job:
 
     def change(self, limits: Limits, resolve_as: Identity | None = None) -> dict[str, str]:
         """Give the running job other limits; what is in force then. Blocks: the kernel may first
-        have to reclaim memory. A memory.max below what cannot be reclaimed ends the job.
+        have to reclaim memory. A memory.max below what it cannot reclaim is refused.
         `resolve_as`: whose paths those of io_max are, as in Files.
 
         Raises:

@@ -56,6 +56,7 @@ from .flow import (
 if TYPE_CHECKING:
     from ..verdict import Verdict
 
+_QUIET = 3.0  # seconds without a daemon that nobody is told of: it is being restarted
 # What ends a program that says nothing about it. They end the job also where no daemon answers.
 _ENDING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
 
@@ -86,7 +87,7 @@ def run_attached(
         started = _Handing(supervisor.socket, wakeup).hand(call, (*streams, lifeline))
         wiring.close_theirs()
         passing = _Passing(Job(supervisor, started), rope)
-        with _Waiting(supervisor, started.id) as waiting:
+        with _Waiting(supervisor, started.id, rope) as waiting:
             _serve(waiting, [Alarm(wakeup, passing), *wiring.parties])
             for relay in relays:
                 relay.finish()
@@ -118,6 +119,13 @@ class _Rope:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+
+    @property
+    def held(self) -> bool:
+        """Whether the init is still there: a pipe that nobody reads has an error (poll(2))."""
+        poll = select.poll()
+        poll.register(self._descriptor, 0)
+        return not poll.poll(0)
 
     def cut(self) -> None:
         if self._descriptor >= 0:
@@ -231,14 +239,16 @@ class _Passing:
             sys.stderr.write("jobsup: no daemon answers; another interrupt kills the job\n")
         elif number in _ENDING:
             self._rope.cut()
-            message = f"no daemon answers; job {self._job.id} is killed all the same"
+            message = f"no daemon answers; job {self._job.id} is killed if it has not ended"
             raise JobsupError(message, hint=f"jobsup status {self._job.id}, once there is one")
 
 
 class _Waiting:
     """The wait for the end as something to poll: one connection, or a pause between two."""
 
-    def __init__(self, supervisor: Supervisor, ref: str) -> None:
+    def __init__(self, supervisor: Supervisor, ref: str, rope: _Rope) -> None:
+        self._rope = rope
+        self._away: float | None = None  # since when no daemon answers; inf: that was told
         self._line = Line(supervisor)
         self._flow: Flow[JobStatus] = follow.waited(ref, patience=math.inf, answered=True)
         self._again: float | None = None
@@ -296,15 +306,25 @@ class _Waiting:
             answer = failed = None
             match step:
                 case Receive():
+                    self._away = None
                     return
                 case Pause(seconds):
                     self._again = time.monotonic() + seconds
+                    self._tell_away()
                     return
                 case Connect() | Send() | Release() | Drop():
                     try:
                         answer = self._line.do(step)
                     except (OSError, NoDaemon) as error:
                         failed = error
+
+    def _tell_away(self) -> None:
+        if self._away is None:
+            self._away = time.monotonic()
+        elif time.monotonic() > self._away + _QUIET:
+            self._away = math.inf
+            now = "goes on" if self._rope.held else "has ended"
+            sys.stderr.write(f"jobsup: no daemon answers, and one is waited for; the job {now}\n")
 
 
 def _serve(waiting: _Waiting, parties: Sequence[Party]) -> None:

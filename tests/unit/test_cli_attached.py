@@ -224,6 +224,19 @@ def test_without_a_daemon_the_job_is_ended_all_the_same(daemon: FakeDaemon, held
     assert b"no daemon answers" in err
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_whoever_waits_for_a_daemon_is_told_so(daemon: FakeDaemon, held: Held, ended: bool) -> None:
+    if ended:  # the init's end of the lifeline is closed
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, held.lifeline)
+        os.close(nothing)
+    daemon.close()
+    assert held.process.stderr is not None
+    told = held.process.stderr.readline()
+    assert told.startswith(b"jobsup: no daemon answers")
+    assert told.endswith(b"the job has ended\n" if ended else b"the job goes on\n")
+
+
 def test_embedded_asks_no_daemon(daemon: FakeDaemon) -> None:
     done = run(daemon, "--embedded", "--mem", "lots", "true")
     assert done.returncode == 125
