@@ -52,7 +52,12 @@ _WHEN = [
         "passed is now.",
     ),
     ("--every", "CRON", 'Again and again, as crontab(5) says: "0 3 * * *".'),
-    ("--restart", "POLICY", "no, on-failure[:N] or always; no unless said."),
+    (
+        "--restart",
+        "POLICY",
+        "no, on-failure[:N] or always; no unless said. The pause before a run grows from a second "
+        "to a minute, and starts over after a run of 10 seconds.",
+    ),
 ]
 
 
