@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import json
 import os
 import signal
@@ -13,8 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from aiohttp.web_protocol import RequestHandler
 
-from jobsup.supervisor.daemon.peer import peer_of
+from jobsup.supervisor.daemon.api import connection as connections
+from jobsup.supervisor.daemon.peer import GROUPS_MOST, peer_of
 from tests.unit.pretended import Daemon, everything
 
 
@@ -239,3 +243,73 @@ def test_credentials_are_those_of_the_caller() -> None:
     assert peer[:2] == (os.getuid(), os.getgid())
     assert sorted(peer.groups) == sorted(os.getgroups())
     assert peer.pid == os.getpid()
+
+
+def _in_groups(count: int, call: Callable[[], None]) -> None:
+    kept = os.getgroups()
+    os.setgroups(range(100_000, 100_000 + count))
+    try:
+        call()
+    finally:
+        os.setgroups(kept)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root takes groups")
+@pytest.mark.parametrize("count", [0, 1, 64, 65, 100, 257, GROUPS_MOST])
+def test_all_groups_of_the_caller_are_known(tmp_path: Path, count: int) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as theirs:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        _in_groups(count, lambda: theirs.connect(str(tmp_path / "s")))
+        with listener.accept()[0] as ours:
+            assert peer_of(ours).groups == tuple(range(100_000, 100_000 + count))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root takes groups")
+def test_who_is_in_many_groups_is_served_and_in_too_many_is_told(daemon: Daemon) -> None:
+    limits = daemon.server.house.limits
+    with socket.socket(socket.AF_UNIX) as client:
+        _in_groups(100, lambda: client.connect(str(daemon.path)))
+        client.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert everything(client).startswith(b"HTTP/1.1 200 ")
+    for count in (GROUPS_MOST + 1, 65_536):
+        with socket.socket(socket.AF_UNIX) as client:
+            _in_groups(count, functools.partial(client.connect, str(daemon.path)))
+            client.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+            told = everything(client)
+        assert told.startswith(b"HTTP/1.1 429 ")
+        assert f"{count} supplementary groups".encode() in told
+    daemon.until(lambda: limits.connections == 0 and not limits._refused)
+
+
+@pytest.mark.parametrize("failing", ["peer_of", "enter", "super"])
+def test_a_connection_that_cannot_be_made_is_broken_off(
+    daemon: Daemon,
+    failing: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "for the test")
+
+    limits = daemon.server.house.limits
+    daemon.get("/ping")
+    daemon.until(lambda: limits.connections == 0)
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as broken:
+        if failing == "peer_of":
+            broken.setattr(connections, "peer_of", fail)
+        elif failing == "enter":
+            broken.setattr(limits, "enter", fail)
+        else:
+            broken.setattr(RequestHandler, "connection_made", fail)
+        for said in (b"", b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n") * 5:
+            with suppress(ConnectionError), daemon.raw(said) as client:
+                assert not everything(client)
+    daemon.until(lambda: len(os.listdir("/proc/self/fd")) == before)
+    assert (limits.connections, limits._refused.total()) == (0, 0)
+    assert not daemon.server._connections.connections
+    told = [record.message for record in caplog.records]
+    assert sum("could not be made" in line for line in told) == 1
+    assert len(told) == 1  # the loop has nothing to complain of
+    assert daemon.get("/ping").status == 200

@@ -9,12 +9,16 @@ Half-closed clients (`printf … | nc -UN`) have said all that they will say and
 Whoever is not let in is told so when they ask for something: most clients look for an answer only
 after they have sent all of a request, which a connection that is closed does not take.
 
+A connection that cannot be made, whatever the reason, is broken off: else nobody would answer it,
+count it, or close it.
+
 Malformed requests are answered in the one shape of all errors.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -24,14 +28,16 @@ from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import StreamResponse
 from aiohttp.web_server import Server
 
+from ...errors import JobsupError
 from ..log import log
-from ..peer import Peer, peer_of
+from ..peer import Peer, TooManyGroups, peer_of
 from .answers import error_answer, raw_answer
 from .limits import Limits
 from .refusals import Refusal, internal
 
 # Zero would close a connection after its first answer.
 _REST = 100 * 365 * 86_400.0
+_QUIET = 60.0  # seconds in which connections that fail are told of once
 
 
 class Host(Protocol):
@@ -57,7 +63,7 @@ class Connection(RequestHandler):
         "peer",
     )
 
-    def __init__(self, manager: Server, host: Host) -> None:
+    def __init__(self, manager: Connections, host: Host) -> None:
         super().__init__(
             manager,
             loop=asyncio.get_running_loop(),
@@ -73,14 +79,26 @@ class Connection(RequestHandler):
         self._calm: asyncio.Future[None] | None = None  # while it is shut down: nothing is answered
         self._last = False  # no request comes after this one; the rest of its body may
         self._leave: Callable[[Peer], None] | None = None  # where it is counted
-        self._refusal: Refusal | None = None
+        self._refusal: JobsupError | None = None
         self._waiting: asyncio.Transport | None = None  # to be told it
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        self.peer = peer_of(transport.get_extra_info("socket"))
+        try:
+            self._make(transport)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody else would close it
+            self._force_close = True  # and what is received is nothing to aiohttp
+            transport.abort()
+            assert isinstance(self._manager, Connections)
+            self._manager.tell_failure(error)
+
+    def _make(self, transport: asyncio.Transport) -> None:
         limits = self._host.limits
-        self._refusal = limits.enter(self.peer)
+        try:
+            self.peer = peer_of(transport.get_extra_info("socket"))
+            self._refusal = limits.enter(self.peer)
+        except TooManyGroups as error:
+            self.peer, self._refusal = error.peer, error
         if self._refusal is not None:
             self._waiting = transport
             if limits.wait_to_be_refused(self.peer):
@@ -104,7 +122,7 @@ class Connection(RequestHandler):
             super().connection_lost(exc)
             self._calm_down()
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, refusal: JobsupError) -> None:
         assert self._waiting is not None
         self._waiting.write(raw_answer(refusal))
         self._waiting.close()
@@ -137,6 +155,8 @@ class Connection(RequestHandler):
         return self._request_count > self._answered
 
     def data_received(self, data: bytes) -> None:
+        if self._force_close:
+            return
         if self._refusal is not None:
             self._refuse(self._refusal)
             return
@@ -210,6 +230,14 @@ class Connections(Server):
         # A handler whose client is gone is cancelled.
         super().__init__(handler, handler_cancellation=True)
         self._host = host
+        self._quiet_until = 0.0
+
+    def tell_failure(self, error: Exception) -> None:
+        """Log that a connection could not be made; not of each one, which anybody could cause."""
+        now = time.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + _QUIET
+            log.error("a connection could not be made", error=error)
 
     def __call__(self) -> RequestHandler:
         return Connection(self, self._host)
