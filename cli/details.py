@@ -44,8 +44,8 @@ def _facts(status: JobStatus) -> Iterator[tuple[str, str]]:
     for name in ("time", "cpu_time", "every", "restart"):
         if (asked := status.request.get(name)) is not None:
             yield name.replace("_", "-"), _duration(asked)
-    if status.limits:
-        yield "limits", ", ".join(_limit(*each) for each in status.limits.items())
+    if limits := _limits(status):
+        yield "limits", ", ".join(limits)
     if status.current is not None:
         yield "now", current(status.current)
     yield "output", _output(status.output)
@@ -64,6 +64,31 @@ _SIZES = {"memory.max": "mem", "memory.high": "mem-high", "memory.low": "mem-low
           "memory.swap.max": "swap"}  # fmt: skip
 _OTHERS = {"cpu.weight": "cpu-weight", "cpuset.cpus": "cpuset", "pids.max": "pids",
            "io.max": "io-max", "io.weight": "io-weight"}  # fmt: skip
+
+
+_ASKED_SIZES = ("mem", "mem_high", "mem_low", "swap")
+_ASKED = ("cpus", "cpu_weight", "cpuset", "pids", "io_weight")
+
+
+def _limits(status: JobStatus) -> list[str]:
+    """As the kernel holds them; those of the request, which it will, while the job is queued."""
+    if status.state == "queued":
+        return list(_asked(status.request))
+    return [_limit(*each) for each in status.limits.items()]
+
+
+def _asked(request: Mapping[str, Any]) -> Iterator[str]:
+    """The limits of a request, in the words of the flags."""
+    for name in (*_ASKED_SIZES, *_ASKED):
+        if (value := request.get(name)) is not None:
+            is_size = name in _ASKED_SIZES and isinstance(value, int)
+            yield f"{name.replace('_', '-')} {format_size(value) if is_size else value}"
+    if (whole := request.get("oom_group")) is not None:
+        yield "oom-group" if whole else "no-oom-group"
+    for rates in request.get("io_max") or ():
+        yield f"io-max {rates}"
+    for file, text in (request.get("cgroup") or {}).items():
+        yield f"{file} {text}"
 
 
 def _limit(file: str, value: str) -> str:

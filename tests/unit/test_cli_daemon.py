@@ -27,6 +27,7 @@ from jobsup.cli.main import invoke
 from jobsup.supervisor import protocol
 from jobsup.supervisor.daemon.settings import Settings
 from jobsup.supervisor.doctor import Finding
+from jobsup.supervisor.request import Request
 from tests.fake_daemon import (
     JOB,
     Answer,
@@ -357,6 +358,23 @@ def test_status_speaks_of_limits_as_the_flags_do(cli: Cli) -> None:
     )
     assert (lines["time"], lines["cpu-time"]) == ("1h30m", "1s500ms")
     assert lines["restart"] == "on-failure:3"
+
+
+def test_status_of_a_queued_job_has_the_limits_that_it_asks_for(cli: Cli) -> None:
+    asked = Request.make(
+        ["x"], mem="32M", swap="max", cpus="0.5", oom_group=False, cgroup=["memory.zswap.max=7"],
+        io_max=["/dev/sda:rbps=1M"],
+    )  # fmt: skip
+    old = {"memory.max": str(1 << 30)}  # of an attempt before
+    told = job_status("queued", request=asked.to_plain(), limits=old)
+    cli.daemon.answers[STATUS] = [json_answer(told)]
+    lines = dict(line.split(maxsplit=1) for line in cli("status", JOB)[1].splitlines())
+    assert lines["limits"] == (
+        "mem 32M, swap max, cpus 0.5, no-oom-group, io-max /dev/sda:rbps=1048576, "
+        "memory.zswap.max 7"
+    )
+    cli.daemon.answers[STATUS] = [json_answer(job_status("queued", limits=old))]
+    assert "limits" not in cli("status", JOB)[1]
 
 
 def test_since_has_two_forms(cli: Cli) -> None:
