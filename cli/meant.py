@@ -102,6 +102,10 @@ _NO_FLAG = {
     "--property": "there is a flag for each property: --help has them",
     "--privileged": "what a job may is given one by one: --cap NAME, --rw PATH, --net host",
 }
+_FIXED = "that is fixed when a job is started: jobsup start --help"
+_NO_FLAG_OF_SET = dict.fromkeys(
+    ("--time", "--timeout", "--cpu-time", "--grace", "--output-max", "--output-full"), _FIXED
+)
 
 
 def command(word: str, known: Collection[str], after: Sequence[str] = ()) -> str | None:
@@ -121,6 +125,8 @@ def flag(command: str | None, word: str, similar: Iterable[str]) -> str | None:
         return _question(here)
     if command in ("run", "start") and word in _NO_FLAG:
         return _NO_FLAG[word]
+    if command == "set" and word in _NO_FLAG_OF_SET:
+        return _NO_FLAG_OF_SET[word]
     elsewhere = _FLAGS.get(word) if command in ("run", "start", "set") else None
     return _question(elsewhere or _nearest(word, similar))
 

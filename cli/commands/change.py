@@ -20,7 +20,8 @@ Example:
   jobsup set build --mem max
 
 Each is written, read back and compared. What is not named stays as it is; max lifts a limit, and
-with that of memory what it implies (no swap, an end for all of the job).
+with that of memory what it implies (no swap, an end for all of the job). Times and the bounds of
+output are fixed when a job is started.
 """
 
 

@@ -16,7 +16,8 @@ def completion(ctx: click.Context, shell: str) -> None:
     \b
     bash: jobsup completion bash > /etc/bash_completion.d/jobsup
     zsh:  jobsup completion zsh > "${fpath[1]}/_jobsup"
-    fish: jobsup completion fish > ~/.config/fish/completions/jobsup.fish
+    fish: mkdir -p ~/.config/fish/completions
+          jobsup completion fish > ~/.config/fish/completions/jobsup.fish
     A shell that is started from then on has it.
     """
     from click.shell_completion import get_completion_class

@@ -100,7 +100,7 @@ def waited(
 
     status = yield from persistent(attempt, patience, heard)
     if status.state not in ENDED:
-        raise StillRunning(f"job {status.id} has not ended after {timeout:g} seconds")
+        raise StillRunning(f"job {status.id} has not ended after {timeout:g} s")
     return status
 
 

@@ -209,6 +209,7 @@ def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
         (["start", "--on-calendar=x", "ls"], "No such option '--on-calendar'", "--every or --at?"),
         (["stop", "-t", "5", "x"], "No such option '-t'", "did you mean --grace?"),
         (["stop", "--timeout", "5", "x"], "No such option '--timeout'", "did you mean --grace?"),
+        (["set", "x", "--time", "1h"], "No such option '--time'", "fixed when a job is started"),
         (["wait", "--rm", "x"], "No such option '--rm'", "jobsup wait --help"),
     ],
 )

@@ -591,6 +591,18 @@ def test_completion_is_printed(cli: Cli, shell: str) -> None:
     assert "_JOBSUP_COMPLETE" in out
 
 
+def test_the_directory_of_fishs_completions_is_made_first(cli: Cli) -> None:
+    lines = [line.split("fish: ")[-1].strip() for line in cli("completion", "-h")[1].splitlines()]
+    at = lines.index("mkdir -p ~/.config/fish/completions")
+    assert lines[at + 1] == "jobsup completion fish > ~/.config/fish/completions/jobsup.fish"
+
+
+def test_a_wait_that_is_given_up_says_after_how_long(cli: Cli) -> None:
+    cli.daemon.answers[WAIT] = [json_answer(job_status())]
+    status, _, err = cli("wait", "--timeout", "1", JOB)
+    assert (status, err) == (125, f"jobsup: job {JOB} has not ended after 1 s\n")
+
+
 def completed(words: str, number: int, socket: Path) -> list[str]:
     environment = {
         **os.environ,
