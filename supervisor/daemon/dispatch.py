@@ -253,6 +253,7 @@ class Dispatcher:
         record = job.record
         record.ended_ns = time.time_ns()
         record.verdict = verdict.to_dict()
+        job.unsaved = False  # that an earlier state could not be kept says nothing of this one
         job.pauses = 0 if was_long(record) else job.pauses
         due = next_due(record, job.request, record.ended_ns, job.pauses)
         self.admission.leave(record.id)
@@ -311,6 +312,8 @@ class Dispatcher:
             try:
                 await saved
             except Exception as error:  # noqa: BLE001 - whatever it is, the job must not hang
+                if job.record.state is not state:
+                    return False
                 if not job.unsaved:
                     self.failed(job, error)
             else:
