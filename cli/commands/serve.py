@@ -32,7 +32,8 @@ _FLAGS = {"memory": "budget_mem", "cpus": "budget_cpus"}
 @click.option(
     "--max-running",
     metavar="N",
-    help="So many jobs at once, the others queue; no limit unless said.",
+    help="So many jobs at once, the others queue; a sixth of the descriptors that the daemon may "
+    "open (ulimit -n) unless said, and never more.",
 )
 @click.option("--budget-mem", "memory", metavar="SIZE", help="Sum of the --mem of running jobs.")
 @click.option("--budget-cpus", "cpus", metavar="N", help="Sum of the --cpus of running jobs.")
