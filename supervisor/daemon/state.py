@@ -32,7 +32,6 @@ class State(StrEnum):
 
 
 ENDED = frozenset({State.COMPLETED, State.FAILED, State.STOPPED, State.LOST})
-LIVE = frozenset({State.STARTING, State.RUNNING, State.PAUSED, State.STOPPING})
 
 _AFTER: dict[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.STARTING}) | ENDED - {State.COMPLETED},

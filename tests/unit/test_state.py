@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from jobsup.supervisor.daemon.state import ENDED, LIVE, IllegalMove, State, move
+from jobsup.supervisor.daemon.state import ENDED, IllegalMove, State, move
 from jobsup.supervisor.protocol import ENDED as API_ENDED
 from jobsup.supervisor.protocol import UNFINISHED, StateName
 from jobsup.supervisor.verdict import EndState
@@ -51,10 +51,8 @@ def test_every_state_but_the_first_can_be_reached_and_every_job_can_end() -> Non
     assert {before for before, after in LEGAL if after in ENDED} == set(State) - ENDED
 
 
-def test_an_end_is_final_and_no_job_is_live_and_ended() -> None:
+def test_an_end_is_final() -> None:
     assert not {before for before, _ in LEGAL} & ENDED
-    assert LIVE | ENDED | {State.QUEUED} == set(State)
-    assert not LIVE & ENDED
 
 
 def test_the_names_are_those_of_the_api_and_of_verdicts() -> None:
