@@ -34,7 +34,9 @@ _CLOSED = 141  # as a program that SIGPIPE ends: who read our output wanted no m
 
 @command("out")
 @job_argument()
-@click.option("-f", "--follow", is_flag=True, help="Go on until it has ended.")
+@click.option(
+    "-f", "--follow", is_flag=True, help="Go on until the job has ended, also when it is run again."
+)
 @click.option(
     "--stream", type=click.Choice(["stdout", "stderr"]), help="Only this one, on our stdout."
 )
@@ -44,7 +46,10 @@ _CLOSED = 141  # as a program that SIGPIPE ends: who read our output wanted no m
 )
 @click.option("-n", "--tail", metavar="N", type=whole("tail", 0), help="Only the last N lines.")
 @click.option(
-    "--attempt", metavar="N", type=whole("attempt", 1), help="Which run; the last unless said."
+    "--attempt",
+    metavar="N",
+    type=whole("attempt", 1),
+    help="Which run alone; the last unless said.",
 )
 @socket_option
 @click.pass_obj
@@ -63,7 +68,8 @@ def out(
     """Write what a job has written: its stdout to ours and its stderr to ours, in its order.
 
     The bytes are the job's own, whatever they are. With --follow a restart of the daemon is waited
-    for, and nothing is lost or repeated.
+    for, and nothing is lost or repeated. Each run of a job that restarts follows the one before; a
+    job with --every has no end of its own.
     """
     wanted: Wanted = {"follow": follow, "since": since, "tail": tail, "attempt": attempt}
     sys.stdout.flush()

@@ -281,7 +281,8 @@ class Job:
         attempt: int | None = None,
         patience: float = PATIENCE,
     ) -> AsyncGenerator[bytes]:
-        """Its output from the first byte, as it comes, until it has ended."""
+        """The output of its last run from the first byte, as it comes, and of those that follow,
+        until the job has ended; of one `attempt` alone, if that is said."""
         wanted = Wanted(stream, follow, offset, since, tail, attempt)
         return self._supervisor.iterate(_follow.output(self.id, wanted, patience))
 

@@ -334,15 +334,17 @@ class Job:
         attempt: int | None = None,
         patience: float = PATIENCE,
     ) -> Iterator[bytes]:
-        """Its output from the first byte, as it comes, until it has ended.
+        """The output of its last run from the first byte, as it comes, and of those that follow,
+        until the job has ended.
 
         Args:
             stream: one of the two; both, in the order in which they were written, unless said.
             follow: False for what there is now.
-            offset: bytes to leave out at the beginning.
+            offset: bytes to leave out at the beginning; this, `since` and `tail` are of one run,
+                those that follow are whole.
             since: only what was written since then ("10m" ago, or RFC 3339).
             tail: only so many lines of what there is.
-            attempt: which run of the job, the last unless said.
+            attempt: this run alone, until it has ended.
             patience: seconds that the daemon may be away; no byte is lost or repeated meanwhile.
         """
         wanted = Wanted(stream, follow, offset, since, tail, attempt)

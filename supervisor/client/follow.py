@@ -4,15 +4,19 @@ A daemon that restarts does not end a job, so what lasts goes on when its connec
 again with growing pauses, for as long as its patience lasts, counted from the last word of the
 daemon. Output goes on at the byte after the last one that came, in the same attempt. It is whole
 when the answer's last chunk has come; a connection that merely ends is never taken for that.
+
+One request is for one attempt's output. Who follows a job, and not one attempt of it, asks for the
+next attempt when that of one is whole: the daemon answers once it has begun, or refuses once the
+job has ended without it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
-from ..errors import NotReady
+from ..errors import BadValue, NoSuchJob, NotReady
 from ..protocol import ENDED, FRAME_HEAD, STREAMS, JobStatus, Ping
 from . import calls
 from .errors import ApiError, Disconnected, NoDaemon, StillRunning
@@ -116,7 +120,8 @@ class Wanted(NamedTuple):
 
 
 def output(ref: str, wanted: Wanted, patience: float = PATIENCE) -> Flow[None]:
-    """Gives bytes, until the attempt has ended (or, without `follow`, what there is)."""
+    """Gives bytes, until the job, or the attempt that is wanted, has ended; without `follow` what
+    there is of the last one."""
     yield from _Following(ref, wanted, patience).run()
 
 
@@ -126,7 +131,7 @@ def frames(ref: str, wanted: Wanted, patience: float = PATIENCE) -> Flow[None]:
 
 
 class _Following:
-    """Where one reader is in one attempt's output."""
+    """Where one reader is in a job's output: at which byte of which attempt."""
 
     def __init__(
         self, ref: str, wanted: Wanted, patience: float, unframing: Unframing | None = None
@@ -138,34 +143,66 @@ class _Following:
         self._heard = Heard()
 
     def run(self) -> Flow[None]:
+        goes_on = self._wanted.follow and self._wanted.attempt is None
         yield from persistent(self._attempt, self._patience, self._heard)
+        while goes_on and (yield from persistent(self._next, self._patience, self._heard)):
+            try:
+                yield from persistent(self._attempt, self._patience, self._heard)
+            except NoSuchJob:
+                continue  # the attempt is not kept, or the job has been removed
+            except BadValue as error:
+                if error.field != "attempt":
+                    raise
+                # The job has ended without it.
+
+    def _next(self) -> Flow[bool]:
+        """Go to the beginning of the attempt after this one; False: the job has ended."""
+        done = self._wanted.attempt or 0
+        try:
+            status = yield from request(calls.status(self._ref))
+        except NoSuchJob:  # only what has ended is removed
+            return False
+        self._heard.note()
+        if status.state in ENDED and status.attempt <= done:
+            return False
+        # Those that a slow reader missed are not kept for ever.
+        kept = [run.attempt for run in status.attempts if run.attempt > done]
+        attempt = min([*kept, max(status.attempt, done + 1)])
+        self._wanted = self._wanted._replace(attempt=attempt, offset=0)
+        return True
 
     def _attempt(self) -> Flow[None]:
-        if self._wanted.attempt is None:
-            # The attempt of now, also when a restart of the job comes between two connections.
+        if self._wanted.follow:
+            # Tells that there is a daemon, however long it takes until there is output.
             status = yield from request(calls.status(self._ref))
             self._heard.note()
             self._ref = status.id
-            self._wanted = self._wanted._replace(attempt=status.attempt)
+            if self._wanted.attempt is None:
+                self._wanted = self._wanted._replace(attempt=_last_run(status))
         asked = {**self._wanted._asdict(), "offset": self._wanted.offset or None}
         framed = self._unframing is not None
         response = yield from opened(calls.output(self._ref, frames=framed, **asked))
         self._heard.note()
-        self._begin(response.headers.get(b"jobsup-offset"))
+        self._begin(response.headers)
         while (data := (yield from response.data())) is not None:
             self._heard.note()
             for item, size in self._items(data):
                 self._wanted = self._wanted._replace(offset=self._wanted.offset + size)
                 yield Give(item)
 
-    def _begin(self, told: bytes | None) -> None:
-        """What is asked for by time or by lines is known by its offset from now on."""
+    def _begin(self, headers: Mapping[bytes, bytes]) -> None:
+        """What is asked for by time or by lines is known by its offset from now on, and the last
+        attempt by its number."""
         if self._unframing is not None:
             self._unframing.restart()
-        if told is not None and not told.isdigit():
-            raise ApiError(f"the daemon's answer is not understood: offset {told!r}")
-        start = self._wanted.offset if told is None else int(told)
-        self._wanted = self._wanted._replace(offset=start, since=None, tail=None)
+        start = _number(headers, b"jobsup-offset")
+        attempt = self._wanted.attempt or _number(headers, b"jobsup-attempt")
+        self._wanted = self._wanted._replace(
+            offset=self._wanted.offset if start is None else start,
+            since=None,
+            tail=None,
+            attempt=attempt,
+        )
 
     def _items(self, data: bytes) -> Iterator[tuple[bytes | Frame, int]]:
         """What the bytes bring, and how much output it is."""
@@ -174,6 +211,19 @@ class _Following:
             return
         for frame in self._unframing.take(data):
             yield frame, len(frame.data)
+
+
+def _last_run(status: JobStatus) -> int:
+    """Where a follower begins: as who only reads, with the last attempt that has begun."""
+    waits = status.state == "queued" or (status.state == "stopped" and status.started_at is None)
+    return max(status.attempt - 1, 1) if waits else status.attempt
+
+
+def _number(headers: Mapping[bytes, bytes], name: bytes) -> int | None:
+    told = headers.get(name)
+    if told is not None and not told.isdigit():
+        raise ApiError(f"the daemon's answer is not understood: {name.decode()} {told!r}")
+    return None if told is None else int(told)
 
 
 class Unframing:

@@ -19,7 +19,8 @@ _LIST_CHARACTERS = 1000
 
 
 class SpoolView:
-    """The output of one attempt: where it is, and whether more of it will come."""
+    """The output of one attempt, perhaps of the next one: where it is, and whether more of it will
+    come."""
 
     def __init__(self, paths: Paths, record: Record, attempt: int, job: LiveJob | None) -> None:
         self.directory: Path = paths.spool(record.id, attempt)
@@ -29,10 +30,12 @@ class SpoolView:
 
     @property
     def complete(self) -> bool:
-        """No byte will be added: its init has ended."""
-        if self._job is None or self._job.gone:
+        """No byte will be added: its init has ended, or it will never be begun."""
+        if self._job is None or self._record.attempt > self.attempt:
             return True
-        return self._record.attempt > self.attempt
+        if self._record.attempt < self.attempt:
+            return not self._job.unended
+        return self._job.gone
 
     async def wait_begun(self) -> None:
         """Until its init has made the files, or never will. It does so before it tells that the

@@ -119,6 +119,22 @@ def test_asyncio_does_the_same(daemon: Daemon) -> None:
     asyncio.run(inside())
 
 
+def test_out_follows_a_job_through_its_attempts(cli: Cli, daemon: Daemon) -> None:
+    script = "echo begun; read line || sleep 0.2; echo over >&2; exit 3"
+    job = cli.start("--restart", "on-failure:2", "--", "sh", "-c", script)
+    assert cli("out", "--follow", job) == (0, "begun\n" * 3, "over\n" * 3)
+    assert cli("wait", job)[0] == 3
+    assert cli("out", "--follow", "--attempt", "2", job) == (0, "begun\n", "over\n")
+    assert cli("out", "--follow", "--stream", "stdout", job) == (0, "begun\n", "")
+    waits = cli.start("--restart", "always", "--", "sh", "-c", "echo ran")
+    with daemon.supervisor() as supervisor:
+        pieces = supervisor.job(waits).output()
+        assert [next(pieces), next(pieces)] == [b"ran\n"] * 2
+        assert cli("stop", waits)[0] == 0
+        assert set(pieces) <= {b"ran\n"}
+    assert cli("out", waits)[1] == "ran\n"
+
+
 def test_lines_have_times_and_a_tail(cli: Cli) -> None:
     job = cli.start("--", "sh", "-c", "echo one; echo two; echo three")
     cli("wait", job)

@@ -11,7 +11,7 @@ import pytest
 
 from jobsup.supervisor.daemon.api.spool import ENTRY, Entry
 from jobsup.supervisor.daemon.state import State
-from tests.unit.pretended import Daemon, Pretended, everything
+from tests.unit.pretended import Answer, Daemon, Pretended, everything
 
 
 def frames(body: bytes) -> list[tuple[Entry, bytes]]:
@@ -139,6 +139,35 @@ def test_of_a_job_that_waits_for_its_next_attempt_the_last_one_is_shown(daemon: 
     daemon.do(job.begin)
     daemon.do(lambda: job.move(State.RUNNING))
     assert daemon.get("/jobs/t/out").headers["Jobsup-Attempt"] == "2"
+
+
+def test_a_follower_waits_for_the_next_attempt(daemon: Daemon) -> None:
+    job = spoken(daemon)
+    got: list[Answer] = []
+
+    def follow(attempt: int) -> threading.Thread:
+        ask = f"/jobs/s/out?follow&attempt={attempt}"
+        reader = threading.Thread(target=lambda: got.append(daemon.get(ask)))
+        reader.start()
+        daemon.until(lambda: daemon.server.house.limits.followers == 1)
+        return reader
+
+    assert daemon.get("/jobs/s/out?follow&attempt=3").json["error"]["field"] == "attempt"
+    reader = follow(2)
+    daemon.do(job.again)
+    daemon.do(job.begin)
+    daemon.do(lambda: job.move(State.RUNNING))
+    job.write("stdout", b"again")
+    daemon.do(job.again)
+    reader.join(20)
+    assert (got[0].body, got[0].headers["Jobsup-Attempt"]) == (b"again", "2")
+    daemon.until(lambda: daemon.server.house.limits.followers == 0)
+    daemon.do(job.begin)
+    daemon.do(lambda: job.move(State.RUNNING))
+    reader = follow(4)
+    daemon.end(job)  # and there will be no fourth
+    reader.join(20)
+    assert (got[1].code, got[1].json["error"]["field"]) == ("bad-value", "attempt")
 
 
 def test_a_large_output_to_many_slow_and_dead_readers(daemon: Daemon) -> None:

@@ -182,7 +182,7 @@ def test_a_connection_that_closes_while_it_is_used_is_replaced(
     daemon.answers[f"GET {STATUS}"] = [Answer(closes=True, chunks=json_answer(job_status()).chunks)]
     daemon.answers[f"GET {OUT}"] = [Answer(closes=True, chunks=[b"all of it"])]
     for _ in range(20):  # the closing is seen before, or while the next request is sent
-        found = client.of_job(lambda job: job.output("stdout"))
+        found = client.of_job(lambda job: job.output("stdout", follow=False))
         assert b"".join(found) == b"all of it"
 
 
@@ -441,29 +441,96 @@ def test_patience_ends(client: Client, daemon: FakeDaemon) -> None:
 # ---- output
 
 
+RUNNING = json_answer(job_status())
+
+
+def ended_at(attempt: int) -> Answer:
+    return json_answer({**ended(), "attempt": attempt})
+
+
 def test_output_to_its_end(client: Client, daemon: FakeDaemon) -> None:
+    daemon.answers[f"GET {STATUS}"] = [RUNNING, RUNNING, ended_at(1)]
     daemon.answers[f"GET {OUT}"] = [Answer(chunks=[b"a\0", b"b"], headers={"Jobsup-Offset": "0"})]
     assert b"".join(client.of_job(lambda job: job.output("stdout"))) == b"a\0b"
-    asked = daemon.requests[-1].query
-    assert asked == {"stream": "stdout", "follow": "1", "attempt": "1"}
+    (asked,) = daemon.asked("GET", OUT)
+    assert asked.query == {"stream": "stdout", "follow": "1", "attempt": "1"}
 
 
 def test_a_broken_stream_goes_on_behind_its_last_byte(client: Client, daemon: FakeDaemon) -> None:
-    """By offset, also where the beginning was found by lines; and in the attempt it began with."""
+    """By offset, also where the beginning was found by lines; and in the attempt it was in."""
     daemon.answers[f"GET {STATUS}"] = [
         json_answer(job_status(attempt=3)),
         json_answer(job_status(attempt=3)),
         json_answer(job_status(attempt=4)),
+        ended_at(4),
     ]
     daemon.answers[f"GET {OUT}"] = [
         Answer(chunks=[b"cd"], headers={"Jobsup-Offset": "2"}, cut=True),
         error("not-ready", "starting", 503),
         Answer(chunks=[b"ef"], headers={"Jobsup-Offset": "4"}),
+        Answer(chunks=[b"gh"], headers={"Jobsup-Offset": "0"}),
     ]
-    assert b"".join(client.of_job(lambda job: job.output(tail=2))) == b"cdef"
-    first, _, last = daemon.asked("GET", OUT)
+    assert b"".join(client.of_job(lambda job: job.output(tail=2))) == b"cdefgh"
+    first, _, again, following = daemon.asked("GET", OUT)
     assert first.query["tail"] == "2"
-    assert last.query == {"follow": "1", "offset": "4", "attempt": "3"}
+    assert again.query == {"follow": "1", "offset": "4", "attempt": "3"}
+    assert following.query == {"follow": "1", "attempt": "4"}
+
+
+def test_a_follower_goes_on_to_the_next_attempt(client: Client, daemon: FakeDaemon) -> None:
+    """It begins with the last that ran, and is in the daemon's hands until another one does; that
+    none will come is known when the job has ended."""
+    waits, runs = (json_answer(job_status(state, attempt=2)) for state in ("queued", "running"))
+    daemon.answers[f"GET {STATUS}"] = [waits, waits, waits, runs, runs, runs, ended_at(2)]
+    daemon.answers[f"GET {OUT}"] = [
+        Answer(chunks=[b"one"]),
+        Answer(chunks=[b"t"], cut=True),
+        Answer(chunks=[b"wo"]),
+        error("bad-value", "is not begun", field="attempt", value="3", why="is not begun"),
+    ]
+    found = client.of_job(lambda job: job.output("stdout", tail=5))
+    assert b"".join(found) == b"onetwo"
+    asked = [each.query for each in daemon.asked("GET", OUT)]
+    assert [each["attempt"] for each in asked] == ["1", "2", "2", "3"]
+    assert [each.get("offset") for each in asked] == [None, None, "1", None]
+    assert ["tail" in each for each in asked] == [True, False, False, False]
+
+
+def test_a_follower_of_one_attempt_ends_with_it(client: Client, daemon: FakeDaemon) -> None:
+    daemon.answers[f"GET {OUT}"] = [Answer(chunks=[b"one"])]
+    assert client.of_job(lambda job: job.output("stdout", attempt=1)) == [b"one"]
+
+
+def test_a_slow_follower_goes_on_with_what_is_kept(client: Client, daemon: FakeDaemon) -> None:
+    run = {"started_at": None, "ended_at": None, "verdict": None}
+    kept = [{"attempt": number, **run} for number in (5, 6)]
+    later = json_answer(job_status("queued", attempt=7, attempts=kept))
+    daemon.answers[f"GET {STATUS}"] = [RUNNING, RUNNING, *[later] * 4, ended_at(6)]
+    daemon.answers[f"GET {OUT}"] = [
+        Answer(chunks=[b"one"]),
+        error("not-found", "the output of attempt 5 is not kept", 404),
+        Answer(chunks=[b"six"]),
+    ]
+    assert b"".join(client.of_job(lambda job: job.output("stdout"))) == b"onesix"
+    assert [each.query["attempt"] for each in daemon.asked("GET", OUT)] == ["1", "5", "6"]
+
+
+def test_a_follower_of_a_job_that_is_removed_ends(client: Client, daemon: FakeDaemon) -> None:
+    daemon.answers[f"GET {STATUS}"] = [RUNNING, RUNNING, error("not-found", "no job", 404)]
+    daemon.answers[f"GET {OUT}"] = [Answer(chunks=[b"one"])]
+    assert client.of_job(lambda job: job.output("stdout")) == [b"one"]
+
+
+def test_which_attempt_is_read_the_daemon_says(client: Client, daemon: FakeDaemon) -> None:
+    daemon.answers[f"GET {STATUS}"] = [json_answer(job_status("queued", attempt=3))]
+    head = {"Jobsup-Offset": "0", "Jobsup-Attempt": "2"}
+    daemon.answers[f"GET {OUT}"] = [
+        Answer(chunks=[b"a"], headers=head, cut=True),
+        Answer(chunks=[b"b"], headers={**head, "Jobsup-Offset": "1"}),
+    ]
+    assert client.of_job(lambda job: job.output(follow=False)) == [b"a", b"b"]
+    first, again = daemon.asked("GET", OUT)
+    assert (first.query, again.query) == ({}, {"offset": "1", "attempt": "2"})
 
 
 def test_output_of_a_daemon_that_stays_away(client: Client, daemon: FakeDaemon) -> None:
@@ -514,6 +581,7 @@ def frame(stream: int, data: bytes, at: int = 0) -> bytes:
 
 def test_frames(client: Client, daemon: FakeDaemon) -> None:
     body = frame(1, b"out") + frame(2, b"err")
+    daemon.answers[f"GET {STATUS}"] = [RUNNING, RUNNING, RUNNING, ended_at(1)]
     daemon.answers[f"GET {OUT}"] = [
         Answer(chunks=[body[:10], body[10:26]], cut=True),
         Answer(chunks=[frame(1, b"t", 2) + frame(2, b"err")], headers={"Jobsup-Offset": "2"}),
@@ -524,7 +592,7 @@ def test_frames(client: Client, daemon: FakeDaemon) -> None:
         Frame("stdout", 7, b"t"),
         Frame("stderr", 7, b"err"),
     ]
-    assert daemon.requests[-1].query["offset"] == "2"
+    assert daemon.asked("GET", OUT)[-1].query["offset"] == "2"
 
 
 @pytest.mark.parametrize("size", [1, 3, 24, 25, 1000])

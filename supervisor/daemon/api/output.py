@@ -4,6 +4,10 @@ The body is chunked, and its last chunk is sent only when all that was asked for
 tells a whole output from one whose daemon went away. To a client of HTTP/1.0, which knows no
 chunks, the end of the connection has to do.
 
+An answer is of one attempt, which its head names. Who follows a job that is run again asks for the
+next attempt when that of one has ended; that is waited for, and refused once the job has ended
+without it.
+
 With frames=1 each burst of bytes comes after a head (protocol.FRAME_HEAD) that says what its entry
 of the index says, with length and offset cut to what is sent of it.
 """
@@ -43,7 +47,8 @@ async def out(call: Call) -> StreamResponse:
     view = _view(call, record)
     # Also what is there already may take a client for ever.
     with call.house.limits.following(call.peer):
-        return await _answer(call, view, asked, follow=call.query.get("follow", False))
+        follow = call.query.get("follow", False)
+        return await _answer(call, record, view, asked, follow=follow)
 
 
 def _asked(call: Call) -> Asked:
@@ -59,20 +64,29 @@ def _asked(call: Call) -> Asked:
 
 def _view(call: Call, record: Record) -> Output:
     attempt = call.query.get("attempt")
-    if attempt is not None and attempt > record.attempt:
-        why = f"is not begun: the present one is {record.attempt}"
-        raise BadValue("attempt", attempt, why)
+    follow = call.query.get("follow", False)
+    # A follower may wait for the one that may come next.
+    if attempt is not None and attempt > record.attempt + follow:
+        raise _not_begun(record, attempt)
     if record.attached:
         raise WrongState(f"the output of job {record.id} went to who ran it in the foreground")
-    if attempt is None and not call.query.get("follow", False):
+    if attempt is None and not follow:
         attempt = last_run(record)
     return call.engine.spool(record, attempt)
 
 
-async def _answer(call: Call, view: Output, asked: Asked, *, follow: bool) -> StreamResponse:
+def _not_begun(record: Record, attempt: int) -> BadValue:
+    return BadValue("attempt", attempt, f"is not begun: the present one is {record.attempt}")
+
+
+async def _answer(
+    call: Call, record: Record, view: Output, asked: Asked, *, follow: bool
+) -> StreamResponse:
     with call.line() as line:
         if follow:
             await view.wait_begun()
+            if view.attempt > record.attempt:  # and the job has ended
+                raise _not_begun(record, view.attempt)
         complete = view.complete
         try:
             spool = Spool(view.directory)

@@ -110,7 +110,12 @@ STREAM = Parameter(
 FRAMES = Parameter(
     "frames", _flag, _FLAG, "Before each burst of bytes, 24 bytes that say of what and when."
 )
-FOLLOW = Parameter("follow", _flag, _FLAG, "Go on until the attempt has ended.")
+FOLLOW = Parameter(
+    "follow",
+    _flag,
+    _FLAG,
+    "Go on until the attempt has ended. It may be the one after the present: that is waited for.",
+)
 OFFSET = Parameter(
     "offset",
     partial(parse_count, most=_OFFSET_MAX),
@@ -130,7 +135,7 @@ ATTEMPT = Parameter(
     "attempt",
     partial(parse_count, least=1, most=1 << 31),
     {"type": "integer", "minimum": 1, "maximum": 1 << 31},
-    "Of this run of the job; without, the present or last one.",
+    "Of this run of the job; without, the last that has begun, or with follow the present one.",
 )
 TIMEOUT = Parameter("timeout", _seconds, _DURATION, "Answer after this duration in any case.")
 FORCE = Parameter("force", _flag, _FLAG, "Kill it first.")
