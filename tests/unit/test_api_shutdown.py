@@ -19,12 +19,12 @@ ASKED = b"GET /jobs HTTP/1.1\r\nHost: x\r\n\r\n"
 class Slow:
     """An engine's answer that comes when it is let go."""
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: Daemon, asked: str = "page") -> None:
         self.begun = False
         self.cancelled = False
         self._loop = daemon.loop
         self._gone = asyncio.Event()
-        daemon.engine.page = self._answer  # type: ignore[method-assign]
+        setattr(daemon.engine, asked, self._answer)
 
     async def _answer(self, *_: object, **__: object) -> JobPage:
         self.begun = True
@@ -84,4 +84,36 @@ def test_it_may_end_in_the_moment_in_which_it_is_broken_off(
 
         daemon.server.close = close_as_it_ends  # type: ignore[method-assign]
         daemon.close()
+    assert not errors(caplog)
+
+
+@pytest.mark.parametrize(
+    ("asked", "method", "path", "body"),
+    [
+        ("terminate", "PUT", "/control/terminate", ""),
+        ("remove", "DELETE", "/jobs/x?force", ""),
+        ("signal", "PUT", "/jobs/x/signal", '{"signal": "HUP"}'),
+    ],
+)
+@pytest.mark.parametrize("stays", [True, False])
+def test_what_waits_for_a_job_holds_up_nobody(
+    daemon: Daemon,
+    caplog: pytest.LogCaptureFixture,
+    asked: str,
+    method: str,
+    path: str,
+    body: str,
+    stays: bool,
+) -> None:
+    """A job may never end, or not get out of `starting`, which it is to be told after."""
+    daemon.start(name="x")
+    slow = Slow(daemon, asked)
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    with daemon.raw((head + body).encode()) as client:
+        daemon.until(lambda: slow.begun)
+        if not stays:
+            client.close()
+        daemon.close()
+        assert not stays or client.recv(1000) == b""
+    assert slow.cancelled
     assert not errors(caplog)

@@ -73,8 +73,13 @@ class House:
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
 
-    async def close(self) -> None:
-        """What was begun is ended first."""
+    async def close(self, deadline: float) -> None:
+        """What was begun may end until then, in the loop's time. Some of it waits for a job, which
+        may never end; what must not be left half done, the engine sees through by itself."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=deadline - asyncio.get_running_loop().time())
+        for task in self._tasks:
+            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.growth.close()
         self.hang_ups.close()

@@ -148,7 +148,8 @@ class Server:
 
     async def close(self) -> None:
         """Accept no more; end the answers that last, so that their clients see that they are not
-        whole; let what has begun end."""
+        whole; let what has begun end, if it does so in time."""
+        deadline = self._loop.time() + _PATIENCE
         if self._resting is not None:
             self._resting.cancel()
         if self._listener is not None:
@@ -160,7 +161,7 @@ class Server:
         self.house.cut_off()
         self._connections.pre_shutdown()
         await self._connections.shutdown(_PATIENCE)
-        await self.house.close()
+        await self.house.close(deadline)
         self._give_up_reserve()
 
     # ---- answering
