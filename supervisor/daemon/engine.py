@@ -320,7 +320,8 @@ class Engine:
         if self.jobs.get(job_id) is job:
             await self.dispatch.in_thread(lambda: self.dispatch.launcher.remove_output(job_id))
             self.dispatch.nudge()
-            await job.wait_change()
+            if self.jobs.get(job_id) is job:  # else it was kept meanwhile, and nobody wakes us
+                await job.wait_change()
         if self.jobs.get(job_id) is job:
             raise StorageFull(f"the end of job {job_id} cannot be written down yet")
 
