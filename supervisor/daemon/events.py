@@ -4,13 +4,17 @@ told so by the end of its stream: nobody else waits for it, and nothing is kept 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 from ..protocol import Event
 from ..verdict import rfc3339
 from .records import Record
+from .state import ENDED, State
 
 _BACKLOG = 1000
+# In which a record's verdict is news; in all others it is on a run that was told of before.
+_TELL_AN_END = ENDED | {State.QUEUED}
 
 
 class _Subscriber:
@@ -29,7 +33,7 @@ class EventBus:
         """Tell what became of a job."""
         if not self._subscribers:
             return
-        verdict = record.verdict or {}
+        verdict = (record.verdict if record.state in _TELL_AN_END else None) or {}
         event = Event(
             time=rfc3339(now_ns) or "",
             id=record.id,
@@ -61,16 +65,18 @@ class EventBus:
         for subscriber in list(self._subscribers):
             self._end(subscriber)
 
-    def subscribe(self, uid: int | None) -> AsyncGenerator[Event, None]:
+    @contextmanager
+    def subscribe(self, uid: int | None) -> Iterator[AsyncIterator[Event]]:
         """Every event from this call on of this owner's jobs, of all jobs for None. Ends when the
         bus does, or when the listener has fallen behind."""
         subscriber = _Subscriber(uid)
         self._subscribers.add(subscriber)
-        return self._events(subscriber)
-
-    async def _events(self, subscriber: _Subscriber) -> AsyncGenerator[Event, None]:
         try:
-            while (event := await subscriber.queue.get()) is not None:
-                yield event
+            yield _events(subscriber)
         finally:
             self._subscribers.discard(subscriber)
+
+
+async def _events(subscriber: _Subscriber) -> AsyncIterator[Event]:
+    while (event := await subscriber.queue.get()) is not None:
+        yield event

@@ -81,16 +81,16 @@ def test_what_the_host_refuses_leaves_nothing(
         given = daemon.directory / "lib/incoming/part"
         for stdin in (None, given):
             given.write_bytes(b"data")
-            events = daemon.engine.events.subscribe(None)
-            with pytest.raises(error):
-                await daemon.submit("true", stdin=stdin, **options)
+            with daemon.engine.events.subscribe(None) as events:
+                with pytest.raises(error):
+                    await daemon.submit("true", stdin=stdin, **options)
+                daemon.engine.events.close()
+                told = [event.state async for event in events]
             assert leaves() == set()
             given.unlink(missing_ok=True)  # without a job it stays whose it was
             assert daemon.files() == set()
             assert await daemon.rows() == set()
             assert daemon.engine.jobs == {}
-            daemon.engine.events.close()
-            told = [event.state async for event in events]
             assert told in ([], ["starting", "failed"])
 
     test(tmp_path)

@@ -56,7 +56,6 @@ async def test_others_jobs_are_not_there(daemon: Daemon) -> None:
     ours = await daemon.running(GOES_ON, BIN, name="other")
     ended = await daemon.submit("true", NOBODY, name="done")
     await daemon.ended(ended)
-    events = daemon.engine.events.subscribe(BIN.uid)
     for ref in (theirs.id, theirs.id[:12], "work", ended.id, "done"):
         with pytest.raises(NoSuchJob):
             await daemon.engine.find(ref, BIN)
@@ -64,12 +63,12 @@ async def test_others_jobs_are_not_there(daemon: Daemon) -> None:
     assert [job.id for job in (await daemon.engine.page(BIN)).jobs] == [ours.id]
     assert len((await daemon.engine.page(ROOT)).jobs) == 3
     assert await daemon.engine.prune(BIN, PruneRequest()) == []
-    await daemon.engine.kill(theirs)
-    await daemon.ended(theirs)
-    await daemon.engine.kill(ours)
-    await daemon.ended(ours)
-    daemon.engine.events.close()
-    assert {event.id async for event in events} == {ours.id}
+    with daemon.engine.events.subscribe(BIN.uid) as events:
+        for record in (theirs, ours):
+            await daemon.engine.kill(record)
+            await daemon.ended(record)
+        daemon.engine.events.close()
+        assert {event.id async for event in events} == {ours.id}
     assert len(await daemon.engine.prune(NOBODY, PruneRequest())) == 2
 
 

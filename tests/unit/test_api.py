@@ -186,6 +186,13 @@ def test_events_of_one_job_and_of_all(daemon: Daemon) -> None:
     daemon.until(lambda: daemon.server.house.limits.followers == 0)
 
 
+def test_a_head_of_the_events_leaves_no_listener(daemon: Daemon) -> None:
+    for _ in range(3):
+        assert daemon.call("HEAD", "/events").status == 200
+    daemon.until(lambda: daemon.server.house.limits.followers == 0)
+    assert not daemon.do(lambda: daemon.engine.events._subscribers)
+
+
 def test_metrics_are_numbers_with_names(daemon: Daemon) -> None:
     daemon.start()
     page = daemon.get("/metrics").body.decode()

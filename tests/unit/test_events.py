@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import ExitStack
 from typing import Any
 
 from jobsup.supervisor.daemon.events import EventBus
@@ -18,7 +19,7 @@ def job(job_id: str, uid: int = 0, **fields: Any) -> Record:  # noqa: ANN401 - t
     return Record(id=job_id, uid=uid, gid=0, queued_ns=1, **fields)
 
 
-async def ids(events: AsyncGenerator[Event, None]) -> list[str]:
+async def ids(events: AsyncIterator[Event]) -> list[str]:
     return [event.id async for event in events]
 
 
@@ -33,17 +34,47 @@ def run(body: Coroutine[Any, Any, None]) -> None:
 def test_an_event_tells_what_became_of_the_job() -> None:
     async def body() -> None:
         bus = EventBus()
-        events = bus.subscribe(None)
         verdict = {"cause": "exited", "status": 3}
         ended = job("a", name="n", user="root", attempt=2, state=State.FAILED, reason="r")
         ended.verdict = verdict
-        bus.publish(ended, NOW)
-        ended.state = State.QUEUED  # what was told stays told
-        assert await anext(events) == Event(
-            time="2027-01-15T08:00:00.000000Z", id="a", name="n", user="root", attempt=2,
-            state="failed", reason="r", cause="exited", status=3,
-        )  # fmt: skip
-        await events.aclose()
+        with bus.subscribe(None) as events:
+            bus.publish(ended, NOW)
+            ended.state = State.QUEUED  # what was told stays told
+            assert await anext(events) == Event(
+                time="2027-01-15T08:00:00.000000Z", id="a", name="n", user="root", attempt=2,
+                state="failed", reason="r", cause="exited", status=3,
+            )  # fmt: skip
+
+    run(body())
+
+
+def test_how_a_run_ended_is_told_at_its_end_and_not_of_the_next_one() -> None:
+    async def body() -> None:
+        bus = EventBus()
+        again = job("a", attempt=1, state=State.RUNNING)
+        told = []
+        with bus.subscribe(None) as events:
+            for state in (
+                State.RUNNING, State.QUEUED, State.STARTING, State.RUNNING, State.PAUSED,
+                State.STOPPING, State.STOPPED,
+            ):  # fmt: skip
+                if state is State.QUEUED:
+                    again.attempt, again.verdict = 2, {"cause": "exited", "status": 1}
+                if state is State.STOPPED:
+                    again.verdict = {"cause": "stopped", "status": 143}
+                again.state = state
+                bus.publish(again, NOW)
+                event = await anext(events)
+                told.append((event.state, event.cause, event.status))
+        assert told == [
+            ("running", None, None),
+            ("queued", "exited", 1),
+            ("starting", None, None),
+            ("running", None, None),
+            ("paused", None, None),
+            ("stopping", None, None),
+            ("stopped", "stopped", 143),
+        ]
 
     run(body())
 
@@ -52,12 +83,12 @@ def test_everything_from_the_subscription_on_and_nothing_before() -> None:
     async def body() -> None:
         bus = EventBus()
         bus.publish(job("before"), NOW)
-        events = bus.subscribe(None)
-        bus.publish(job("a"), NOW)  # before anybody has looked
-        bus.publish(job("b"), NOW)
-        bus.close()
-        bus.publish(job("after"), NOW)
-        assert await ids(events) == ["a", "b"]
+        with bus.subscribe(None) as events:
+            bus.publish(job("a"), NOW)  # before anybody has looked
+            bus.publish(job("b"), NOW)
+            bus.close()
+            bus.publish(job("after"), NOW)
+            assert await ids(events) == ["a", "b"]
 
     run(body())
 
@@ -65,11 +96,12 @@ def test_everything_from_the_subscription_on_and_nothing_before() -> None:
 def test_an_owner_hears_of_their_own_jobs_only() -> None:
     async def body() -> None:
         bus = EventBus()
-        listeners = {uid: bus.subscribe(uid) for uid in (None, 1, 2)}
-        for job_id, uid in (("a", 1), ("b", 2), ("c", 1), ("d", 0)):
-            bus.publish(job(job_id, uid), NOW)
-        bus.close()
-        heard = {uid: await ids(events) for uid, events in listeners.items()}
+        with ExitStack() as stack:
+            listeners = {uid: stack.enter_context(bus.subscribe(uid)) for uid in (None, 1, 2)}
+            for job_id, uid in (("a", 1), ("b", 2), ("c", 1), ("d", 0)):
+                bus.publish(job(job_id, uid), NOW)
+            bus.close()
+            heard = {uid: await ids(events) for uid, events in listeners.items()}
         assert heard == {None: ["a", "b", "c", "d"], 1: ["a", "c"], 2: ["b"]}
 
     run(body())
@@ -78,14 +110,14 @@ def test_an_owner_hears_of_their_own_jobs_only() -> None:
 def test_who_does_not_keep_up_is_dropped_alone() -> None:
     async def body() -> None:
         bus = EventBus()
-        slow, fast = bus.subscribe(None), bus.subscribe(None)
-        for number in range(2500):
-            bus.publish(job(str(number)), NOW)
-            assert (await anext(fast)).id == str(number)
-        missed = await ids(slow)
-        assert missed == [str(number) for number in range(1000)]
-        bus.close()
-        assert await ids(fast) == []
+        with bus.subscribe(None) as slow, bus.subscribe(None) as fast:
+            for number in range(2500):
+                bus.publish(job(str(number)), NOW)
+                assert (await anext(fast)).id == str(number)
+            missed = await ids(slow)
+            assert missed == [str(number) for number in range(1000)]
+            bus.close()
+            assert await ids(fast) == []
 
     run(body())
 
@@ -93,15 +125,23 @@ def test_who_does_not_keep_up_is_dropped_alone() -> None:
 def test_who_goes_away_is_forgotten() -> None:
     async def body() -> None:
         bus = EventBus()
-        events = bus.subscribe(None)
-        bus.publish(job("a"), NOW)
-        await anext(events)
-        await events.aclose()
+        with bus.subscribe(None):
+            assert len(bus._subscribers) == 1
+        assert not bus._subscribers  # also who never listened
+        with bus.subscribe(None) as events:
+            bus.publish(job("a"), NOW)
+            await anext(events)
         assert not bus._subscribers
-        waiting = asyncio.create_task(anext(bus.subscribe(None)))
+        waiting = asyncio.create_task(_first(bus))
         await asyncio.sleep(0)
+        assert len(bus._subscribers) == 1
         waiting.cancel()
         await asyncio.wait([waiting])
         assert not bus._subscribers
 
     run(body())
+
+
+async def _first(bus: EventBus) -> Event:
+    with bus.subscribe(None) as events:
+        return await anext(events)

@@ -81,11 +81,14 @@ async def events(call: Call) -> StreamResponse:
     wanted = None
     if "job" in call.query:
         wanted = (await call.engine.find(call.query["job"], call.peer)).id
-    with call.house.limits.following(call.peer), call.line() as line:
+    with (
+        call.house.limits.following(call.peer),
+        call.line() as line,
+        call.engine.events.subscribe(sees(call.peer)) as happenings,
+    ):
         answer = StreamResponse(
             headers={"Server": "jobsup", "Content-Type": "application/x-ndjson"}
         )
-        happenings = call.engine.events.subscribe(sees(call.peer))
         writer = await answer.prepare(call.request)
         assert writer is not None
         await writer.drain()

@@ -17,7 +17,7 @@ from ..records import Record
 class Events(Protocol):
     """What happens to jobs."""
 
-    def subscribe(self, uid: int | None) -> AsyncIterator[Event]: ...
+    def subscribe(self, uid: int | None) -> AbstractContextManager[AsyncIterator[Event]]: ...
 
 
 class Output(Protocol):
