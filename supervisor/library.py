@@ -17,7 +17,7 @@ from jobsup.isolation import Streams
 
 from .conversation import Capture
 from .embedded import EmbeddedJob
-from .errors import BadValue
+from .errors import BadValue, HostNotSupported
 from .failures import failure_of
 from .spec import Spec
 from .verdict import Verdict
@@ -179,7 +179,10 @@ def run(
         err, err_kept = (None, None) if merge else _output(wiring, "stderr", stderr, 2)
         out, out_kept = _output(wiring, "stdout", stdout, 1)
         feed = _feed(wiring, stdin, _as_bytes(input))
-        job.launch(Streams(feed, out, err))
+        try:
+            job.launch(Streams(feed, out, err))
+        except HostNotSupported as error:
+            raise _by_a_daemon(error) from None
         wiring.close_theirs()
         verdict = job.see_through(wiring.parties)
     kept: tuple[Any, Any] = _taken(out_kept, text), _taken(err_kept, text)
@@ -188,6 +191,18 @@ def run(
     if check or timed_out or verdict.cause in _ALWAYS_RAISED:
         completed.check_returncode()
     return completed
+
+
+def _by_a_daemon(error: HostNotSupported) -> HostNotSupported:
+    """The error, whose hint names the daemon too for who is not root, where there is one."""
+    from .client.blocking import socket_path
+
+    if os.geteuid() == 0 or not os.path.exists(socket_path()):
+        return error
+    there = "jobsup.connect().start(…)"
+    return HostNotSupported(
+        error.message, hint=f"{error.hint}, or {there}" if error.hint else there
+    )
 
 
 def _as_bytes(given: str | bytes | None) -> bytes | None:
