@@ -12,7 +12,8 @@ after they have sent all of a request, which a connection that is closed does no
 A connection that cannot be made, whatever the reason, is broken off: else nobody would answer it,
 count it, or close it.
 
-Malformed requests are answered in the one shape of all errors.
+Malformed requests are answered in the one shape of all errors. What comes after one is thrown away
+as it comes: the answer may have to wait for another's, and nothing is kept meanwhile.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import StreamResponse
 from aiohttp.web_server import Server
@@ -58,6 +59,7 @@ class Connection(RequestHandler):
         "_host",
         "_last",
         "_leave",
+        "_malformed",
         "_refusal",
         "_waiting",
         "peer",
@@ -78,6 +80,7 @@ class Connection(RequestHandler):
         self._answered = 0
         self._calm: asyncio.Future[None] | None = None  # while it is shut down: nothing is answered
         self._last = False  # no request comes after this one; the rest of its body may
+        self._malformed = False  # what came is no HTTP, nor is what comes
         self._leave: Callable[[Peer], None] | None = None  # where it is counted
         self._refusal: JobsupError | None = None
         self._waiting: asyncio.Transport | None = None  # to be told it
@@ -155,17 +158,26 @@ class Connection(RequestHandler):
         return self._request_count > self._answered
 
     def data_received(self, data: bytes) -> None:
-        if self._force_close:
+        if self._force_close or self._malformed:
             return
         if self._refusal is not None:
             self._refuse(self._refusal)
             return
         before = self._request_count
         super().data_received(data)
+        self._look_for_malformed()
         if self._request_count != before:
             self._head_came()
         elif not (self._busy or self._last):
             self._await_head()
+
+    def _look_for_malformed(self) -> None:
+        """The traceback of such an error has the frame that was given the data, which has the
+        error: that cycle would keep the data until a full collection, which hardly ever comes."""
+        said = self._messages[-1][0] if self._messages else None
+        if isinstance(said, _ErrInfo):
+            said.exc.__traceback__ = None
+            self._malformed = True
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """True keeps the connection open for the answer. A body that is not whole will not become
