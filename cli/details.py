@@ -49,6 +49,8 @@ def _facts(status: JobStatus) -> Iterator[tuple[str, str]]:
     if status.current is not None:
         yield "now", current(status.current)
     yield "output", _output(status.output)
+    if isinstance(most := status.request.get("output_max"), int):
+        yield "output-max", format_size(most)  # asked for, or the daemon's default in force
 
 
 def _at(stamp: str, now: float) -> str:
