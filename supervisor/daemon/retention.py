@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..errors import JobsupError
 from ..protocol import PruneRequest
 from ..units import parse_duration
 from .finding import sees
@@ -49,7 +48,7 @@ class Retention:
             before = time.time_ns() - self._keep_usec * 1000
             try:
                 await self._forget(await self._store.ended_before(before))
-            except (JobsupError, OSError) as error:  # the next look may find a better disk
+            except Exception as error:  # noqa: BLE001 - the next look may find a better disk
                 log.error("old jobs cannot be removed", error=error)
             await asyncio.sleep(pause)
 
