@@ -59,6 +59,7 @@ class Intake:
         self._dispatch = dispatch
         self._forget = forget
         self._taking: set[asyncio.Task[Started]] = set()
+        self._keeping: asyncio.Future[None] | None = None  # of the last one that is to wait
 
     async def settled(self) -> None:
         """Until no job is half taken on."""
@@ -138,6 +139,7 @@ class Intake:
 
     async def _take(self, job: LiveJob, stdin: Path | None) -> Started:
         record, dispatch = job.record, self._dispatch
+        told = False
         try:
             if stdin is not None:
                 await dispatch.in_thread(lambda: dispatch.launcher.take_stdin(record.id, stdin))
@@ -150,10 +152,14 @@ class Intake:
                 job.prepared = None  # it is many, and users and groups may change meanwhile
                 record.due_ns = due.when_ns if due else None
                 record.reason = due.reason if due else "waits for a free place"
+                await self._keep_queued(job)
+            told = True  # as it is now, to who listens
             await dispatch.save(record)
         except BaseException as error:
             job.drop_attached()
             self._never_was(job, error)
+            if told:
+                dispatch.events.publish(record, time.time_ns())
             await dispatch.in_thread(lambda: dispatch.launcher.remove(record.id))
             raise
         reached("row-durable")
@@ -163,6 +169,22 @@ class Intake:
             dispatch.queue(job, due)
         reached("acknowledged")
         return Started(record.id, record.state.value)
+
+    async def _keep_queued(self, job: LiveJob) -> None:
+        """Before its row, as its input: what has no row was not acknowledged, and is removed. Many
+        are kept at once; they are queued in the order in which they came."""
+        record, dispatch = job.record, self._dispatch
+        before, self._keeping = self._keeping, asyncio.get_running_loop().create_future()
+        kept = self._keeping
+        try:
+            await dispatch.in_thread(lambda: dispatch.launcher.keep_queued(record))
+        finally:
+            if before is not None:
+                await before
+            kept.set_result(None)
+        reached("queued-kept")
+        if dispatch.jobs.get(record.id) is not job:  # it was stopped meanwhile, and is over
+            dispatch.launcher.forget_control(record.id)
 
     async def _launch_or_undo(self, job: LiveJob) -> None:
         try:

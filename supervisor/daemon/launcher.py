@@ -1,6 +1,7 @@
 """From a record to a running init, and back to it after a restart: the blocking calls, each run in
 a thread, and the files of a job that they make and remove.
 
+    <lib>/jobs/<id>/queued      the record of one that had to wait, until its first run has ended
     <lib>/jobs/<id>/job         the record at its first launch, should the database be damaged
     <lib>/jobs/<id>/stdin       what the job reads, where something was given
     <lib>/jobs/<id>/<attempt>/  the spool of one run, written by its init
@@ -123,6 +124,9 @@ class Launcher:
         spool = self._paths.spool(record.id, record.attempt)
         spool.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._keep(record)
+        if (self._paths.job(record.id) / "queued").exists():
+            # What was launched is not taken for what waits, whatever is lost.
+            _sync(self._paths.job(record.id))
         descriptor = os.open(spool, _DIRECTORY)
         stack.callback(os.close, descriptor)
         return descriptor
@@ -130,9 +134,17 @@ class Launcher:
     def _keep(self, record: Record) -> None:
         data = msgspec.json.encode(record)
         kept = self._paths.job(record.id) / "job"
-        if not kept.exists():
+        if _is_empty(kept):
             _write_whole(kept, data)
         _write_whole(self._paths.records / record.id, data)
+
+    def keep_queued(self, record: Record) -> None:
+        """Keep the record of a job that is not launched at once, durably."""
+        directory = self._paths.job(record.id)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write_whole(directory / "queued", msgspec.json.encode(record))
+        for changed in (directory / "queued", directory, self._paths.jobs):
+            _sync(changed)
 
     def _listen(self, job_id: str, stack: ExitStack) -> int:
         with suppress(FileNotFoundError):  # of a launch that was cut short
@@ -155,12 +167,10 @@ class Launcher:
         """Keep a file as what the job reads, durably."""
         directory = self._paths.job(job_id)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(source, "rb") as file:
-            os.fsync(file.fileno())
+        _sync(source)
         os.replace(source, directory / "stdin")
         for changed in (directory, self._paths.jobs):
-            with _opened(changed) as descriptor:
-                os.fsync(descriptor)
+            _sync(changed)
 
     # ---- after a restart of the daemon
 
@@ -212,30 +222,39 @@ class Launcher:
         return os.listdir(self._paths.jobs)
 
     def kept(self, job_id: str) -> Record | None:
-        """The record that was kept at a launch, of the last attempt that left anything."""
+        """The record that was kept at a launch, of the last attempt that left anything; or before
+        the first one, of a job that waits for it."""
         directory = self._paths.job(job_id)
-        record = _read(self._paths.records / job_id) or _read(directory / "job")
-        if record is None:
-            return None
+        attempts: list[int] = []
         with suppress(FileNotFoundError):
             attempts = [int(name) for name in os.listdir(directory) if name.isdecimal()]
-            record.attempt = max(record.attempt, *attempts, 1)
-        record.seq, record.state = 0, State.STARTING
+        record = _read(self._paths.records / job_id) or _read(directory / "job")
+        if record is None:
+            record = _read(directory / "queued")
+            if record is None or not attempts:
+                return record
+        record.attempt = max(record.attempt, *attempts, 1)
+        record.seq, record.state, record.due_ns = 0, State.STARTING, None
         return record
 
-    def end_unknown(self, job_id: str) -> None:
-        """Kill the job of an init that no record speaks of."""
+    def end_unknown(self, job_id: str) -> bool:
+        """Kill the job of an init that no record speaks of; whether there was one."""
         control = self._connect(job_id)
         if control is not None:
             _adopted(job_id, control, None).conclude(None)
         self.forget_control(job_id)
         self.remove(job_id)
+        return control is not None
 
     def forget_control(self, job_id: str) -> None:
+        """Its end is durable: nothing is to be found of it by a daemon without records."""
         with suppress(FileNotFoundError):
             os.unlink(job_id, dir_fd=self._control)
         with suppress(FileNotFoundError):
             os.unlink(self._paths.records / job_id)
+        with suppress(OSError):  # it did not wait, or there is more of it
+            os.unlink(self._paths.job(job_id) / "queued")
+            os.rmdir(self._paths.job(job_id))
 
     def forget_uploads(self) -> None:
         """Remove input whose upload was cut short; to be called before there are any others."""
@@ -290,13 +309,32 @@ def _unless_gone(_call: object, _path: str, raised: tuple[Any, BaseException, An
 
 
 def _write_whole(path: Path, data: bytes) -> None:
-    """Whatever ends us, the file is whole or not there."""
+    """Whatever ends this process, the file is whole or not there. After a loss of power it may be
+    empty as well, unless it is synced, which a launch does not wait for; `_read` finds nothing in
+    it then, and the database, which is synced, is what counts."""
     half = path.with_name(f".{path.name}")
     half.write_bytes(data)
     half.replace(path)
 
 
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether there is nothing in the file, or no file."""
+    try:
+        return path.stat().st_size == 0
+    except FileNotFoundError:
+        return True
+
+
 def _read(path: Path) -> Record | None:
+    """None: there is none, or what is there is no record."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Record)
     except (OSError, msgspec.MsgspecError):

@@ -10,7 +10,8 @@ For each unfinished record, in the order of submission:
                             (a foreground job, whose streams went with the old daemon, is not)
 
 An init answers, and no record speaks of it (the database was damaged): the record that was kept
-beside its spool is taken; without that nobody could ever tell whose it is, so it is ended.
+beside its spool is taken; without that nobody could ever tell whose it is, so it is ended. Of a job
+that waits for its first launch the record lies where its spool will be, and it waits again.
 """
 
 from __future__ import annotations
@@ -200,10 +201,9 @@ async def _unrecorded(dispatch: Dispatcher, known: set[str]) -> list[Record]:
             continue
         record = await dispatch.in_thread(partial(dispatch.launcher.kept, job_id))
         if record is None:
-            log.error("ended a job of which there is no record", job=job_id)
             await _end_unknown(dispatch, job_id)
             continue
-        log.warning("took a job's record from beside its spool", job=job_id)
+        log.warning("took a job's record from beside its files", job=job_id)
         await dispatch.save(record)
         reached("record-restored")
         found.append(record)
@@ -212,9 +212,12 @@ async def _unrecorded(dispatch: Dispatcher, known: set[str]) -> list[Record]:
 
 async def _end_unknown(dispatch: Dispatcher, job_id: str) -> None:
     try:
-        await dispatch.in_thread(partial(dispatch.launcher.end_unknown, job_id))
+        was = await dispatch.in_thread(partial(dispatch.launcher.end_unknown, job_id))
     except (OSError, JobsupError) as error:  # the next daemon finds it again
         log.error("a job without a record is not ended", job=job_id, error=error)
+    else:
+        done = "ended a job" if was else "removed the files of a job"
+        log.error(f"{done} of which there is no record", job=job_id)
 
 
 async def _forget_strays(dispatch: Dispatcher, known: set[str]) -> None:

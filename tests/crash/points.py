@@ -11,6 +11,7 @@ LAUNCH = {
     "id-made": "a submission is understood and has its id; nothing is kept of it",
     "upload-begun": "a file has the beginning of what a job is to read",
     "stdin-kept": "what the job is to read lies in its directory; no row speaks of it",
+    "queued-kept": "the record of a job that is to wait lies in its directory; no row speaks of it",
     "uncommitted": "rows are written, and their transaction is not committed",
     "committed": "a transaction is durable, and who waits for it was not told",
     "row-durable": "a new job's row is durable; nothing was launched, nobody was told",

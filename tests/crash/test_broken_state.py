@@ -58,6 +58,44 @@ def test_records_that_are_damaged_are_moved_aside_and_no_job_runs_twice(station:
     assert not account.complaints, account.complaints
 
 
+def test_jobs_that_wait_are_not_lost_with_the_records(station: Station) -> None:
+    """Nor does one run again that ran, or one at all that was stopped before it did."""
+    station.start()
+    later = Entry("later", options={"after": "1h"})
+    later.id = station.api.submit_with_input(later.request(station.place), b"input")
+    due = station.api.status(later.id)["due_at"]
+    soon = station.submit(Entry("soon", out=2, code=3, options={"after": "3s"}))
+    past = station.submit(Entry("past", out=1, options={"after": "10ms"}))
+    station.api.wait(past.id or "")
+    held = start_holding(station, after="10ms")
+    stopped = station.submit(Entry("stopped", options={"after": "1h"}))
+    station.api.stop(stopped.id or "")
+    station.api.wait(stopped.id or "")
+    station.kill()
+    _damage(station)
+    station.start()
+    states = {line["id"]: line["state"] for line in station.api.all()}
+    assert states.pop(soon.id) in ("queued", "starting", "running", "failed")
+    assert states == {
+        later.id: "queued",
+        past.id: "completed",
+        held.id: "running",
+    }
+    assert station.api.status(later.id)["due_at"][:19] == due[:19]
+    assert (station.state / "lib" / "jobs" / later.id / "stdin").read_bytes() == b"input"
+    station.kill()
+    station.start()  # its records know all of them again
+    assert station.api.status(later.id)["state"] == "queued"
+    stop(station, later)
+    station.api.wait(later.id)
+    station.api.call("DELETE", f"/jobs/{later.id}")
+    stop(station, held)
+    account = station.balance([soon, past, held])
+    account.mistakes = [line for line in account.mistakes if "were damaged" not in line]
+    assert not account.complaints, account.complaints
+    assert "later start" not in station.journal()
+
+
 def _damage(station: Station) -> None:
     database = station.state / "lib" / "jobs.db"
     database.write_bytes(b"no database at all" * 1000)

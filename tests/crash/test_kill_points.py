@@ -43,6 +43,7 @@ RECOVERY = ["records-read", "inits-reached", "leaves-swept", "adopted", "relaunc
 ONCE = [
     "upload-begun",
     "stdin-kept",
+    "queued-kept",
     "limits-changed",
     "row-deleted",
     "leaf-cleared",
@@ -162,6 +163,17 @@ def test_a_job_with_input(station: Station) -> None:
         station.api.submit_with_input(entry.request(station.place), b"input")
     station.wait_death()
     station.start()
+    station.require_balanced([entry])
+    assert station.journal() == []
+
+
+def test_a_job_that_was_about_to_wait(station: Station) -> None:
+    station.start("queued-kept")
+    entry = try_submit(station, Entry("later", options={"after": "1h"}))
+    station.wait_death()
+    assert list(station.state.glob("lib/jobs/*/queued"))
+    station.start()
+    assert station.api.all() == []
     station.require_balanced([entry])
     assert station.journal() == []
 

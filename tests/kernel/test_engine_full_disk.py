@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from jobsup.supervisor.daemon import dispatch
+from jobsup.supervisor.daemon.events import EventBus
+from jobsup.supervisor.daemon.records import Record
 from jobsup.supervisor.daemon.state import State
 from jobsup.supervisor.errors import StorageFull
 from tests.kernel.engines import GOES_ON, ROOT, Daemon, message, run, turn_until
@@ -98,6 +100,36 @@ def test_jobs_go_on_and_are_stopped_and_their_ends_are_kept_when_there_is_room(
             assert (stored.state, stored.verdict) == (record.state, record.verdict)
             assert len((await daemon.engine.status(record)).attempts) == 1
         assert (await daemon.run("true")).state == "completed"
+
+    run(small / "state", body, {})
+
+
+class Told(EventBus):
+    """Remembers all that is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states: list[tuple[str, State]] = []
+
+    def publish(self, record: Record, now_ns: int) -> None:
+        super().publish(record, now_ns)
+        self.states.append((record.id, record.state))
+
+
+def test_who_was_told_of_a_job_is_told_that_it_was_not_taken(small: Path) -> None:
+    async def body(daemon: Daemon) -> None:
+        daemon.engine.dispatch.events = told = Told()
+        await fill_records(daemon, small)
+        with pytest.raises(StorageFull):
+            await daemon.submit("true")
+        (first, then), (second, end) = told.states
+        assert first == second
+        assert (then, end) == (State.STARTING, State.FAILED)
+        with pytest.raises(OSError, match="No space left"):
+            await daemon.submit("true", after="1h")
+        assert len(told.states) == 2  # nobody was told of it
+        assert daemon.files() == await daemon.rows() == set()
+        make_room(small)
 
     run(small / "state", body, {})
 
