@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -155,6 +158,65 @@ def test_another_file_takes_the_verdict(words: str) -> None:
 def test_a_daemon_is_refused_where_nobody_could_reach_it(line: str, refused: bool) -> None:
     assert in_guest.refuses_daemon(line.split()) is refused
     assert refused or in_guest.asked(line.split()) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "lacks"),
+    [
+        ("start -- true", True),
+        ("ls", True),
+        ("start --help", False),
+        ("start --memm 1M true", False),
+        ("start true --socket /s", True),
+        ("ls --socket /s", False),
+        ("ping --socket=/s", False),
+        ("run true", False),
+        ("doctor", False),
+        ("", False),
+    ],
+)
+def test_what_asks_a_daemon_is_told_where_one_can_be(
+    line: str, lacks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JOBSUP_SOCKET", raising=False)
+    monkeypatch.setattr(in_guest, "SOCKET", str(tmp_path / "socket"))
+    assert in_guest.lacks_daemon(line.split()) is lacks
+    (tmp_path / "socket").touch()
+    assert not in_guest.lacks_daemon(line.split())
+
+
+@pytest.mark.parametrize("command", sorted(in_guest.ASKING))
+def test_each_of_them_can_be_told_a_socket(command: str) -> None:
+    line = {"ls": "", "prune": "", "events": "", "control": "", "ping": ""}.get(command, "a")
+    given = in_guest.parsed([command, "--socket", "/s", *line.split()])
+    assert given is not None
+    assert given["socket"] == "/s"
+
+
+def on_this_host(*words: str, **variables: str) -> tuple[int, str, str]:
+    """What a host says that cannot run jobs because of "no v2"."""
+    command = [sys.executable, "-I", "-B", in_guest.__file__, "no v2", *words]
+    environment = {"PATH": os.environ["PATH"], **variables}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_who_asks_for_a_daemon_is_led_into_the_guest() -> None:
+    if Path("/run/jobsup/jobsup.sock").exists():
+        pytest.skip("this host has a daemon")
+    status, out, err = on_this_host("start", "true")
+    assert (status, out) == (125, "")
+    first, hint = err.splitlines()
+    assert first == "jobsup: there is no daemon, and none can run on this host: no v2"
+    assert hint.startswith("hint: in the guest it can, as: sudo ")
+
+
+def test_doctor_says_that_jobs_run_all_the_same() -> None:
+    told = "jobsup: ./run runs jobs in the bundled guest kernel"
+    assert on_this_host("doctor")[2].startswith(told)
+    assert told not in on_this_host("doctor", "--help")[2]
 
 
 def test_the_guest_has_half_of_a_usual_hosts_memory() -> None:

@@ -5,7 +5,8 @@ help, a dry run, `doctor`, which is to tell of this host, and whatever jobsup re
 are read here by jobsup itself, its command line's parser and its spec.
 
 A daemon is refused: it would live in a guest, whose sockets nobody outside can connect to. A
-session with one is a command of the guest's, see examples/session.sh.
+session with one is a command of the guest's, see examples/session.sh; what asks a daemon says so,
+unless a socket is named or there.
 
 The guest sees the host's files read-only, has a /tmp, /run and /dev of its own, and forgets what
 is written, except in the directories that it shares: the current one, and those that the options
@@ -24,13 +25,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
 from jobsup.cli import render
 from jobsup.cli.commands.run import run, spec_of
-from jobsup.cli.main import fill_streams
+from jobsup.cli.core import SOCKET, SOCKET_VARIABLE
+from jobsup.cli.main import cli, fill_streams
 from jobsup.cli.report import descriptor_named, discard
 from jobsup.supervisor.errors import JobsupError
 from jobsup.supervisor.spec import Spec
@@ -41,6 +43,10 @@ JOBSUP = [sys.executable, "-I", "-B", "-m", "jobsup"]
 # What the guest has of its own, or refuses to share: the whole host, and what is no file on a disk.
 NEVER_SHARED = {Path("/"), Path("/dev"), Path("/proc"), Path("/sys")}
 _SESSION = f"in the guest it can, as: sudo {REPO}/vagrant/guest -- sh {REPO}/examples/session.sh"
+ASKING = {
+    "start", "ls", "status", "out", "wait", "stop", "kill", "pause", "resume", "set", "rm", "prune",
+    "explain", "events", "control", "ping",
+}  # fmt: skip
 LEAST_MEMORY, MOST_MEMORY = 2 << 30, 16 << 30  # booting takes 30 ms longer for each GiB
 
 
@@ -130,6 +136,22 @@ def here() -> Path:
         return Path("/")
 
 
+def parsed(args: list[str]) -> dict[str, Any] | None:
+    """What a command is given; None where jobsup refuses it, or shows its help."""
+    with redirect_stdout(io.StringIO()), suppress(click.ClickException, click.exceptions.Exit):
+        command = cli.get_command(click.Context(cli), args[0])
+        return None if command is None else command.make_context(args[0], args[1:]).params
+    return None
+
+
+def lacks_daemon(args: list[str]) -> bool:
+    """Whether the arguments ask a daemon something, and there cannot be one."""
+    if not args or args[0] not in ASKING or (given := parsed(args)) is None:
+        return False
+    named = given["socket"] or os.environ.get(SOCKET_VARIABLE)
+    return not named and not os.path.exists(SOCKET)
+
+
 def refuses_daemon(args: list[str]) -> bool:
     """Whether the arguments ask for a daemon, and not merely for its help."""
     return args[:1] == ["serve"] and not {"-h", "--help"} & set(args)
@@ -148,8 +170,13 @@ def main() -> None:
     if refuses_daemon(args):
         render.error(f"a daemon cannot run on this host: {why}", _SESSION)
         sys.exit(125)
+    if lacks_daemon(args):
+        render.error(f"there is no daemon, and none can run on this host: {why}", _SESSION)
+        sys.exit(125)
     job = asked(args)
     if job is None:
+        if args[:1] == ["doctor"] and parsed(args) is not None:
+            render.tell("jobsup: ./run runs jobs in the bundled guest kernel; of this host itself:")
         os.execv(JOBSUP[0], [*JOBSUP, *args])
     discard(job.verdict)
     if job.no_stdin:
