@@ -56,7 +56,7 @@ def test_of_one_that_ended_before_it_was_launched_nothing_is_left(paths: Paths) 
     launcher.close()
 
 
-@pytest.mark.parametrize("data", [b"", b'{"id": "j', b"\0" * 100])
+@pytest.mark.parametrize("data", [b"", b'{"id": "j', b"\0" * 100], ids=["empty", "torn", "zeros"])
 def test_a_record_that_a_loss_of_power_left_is_none(paths: Paths, data: bytes) -> None:
     launcher = Launcher(paths)
     paths.job(ID).mkdir()
