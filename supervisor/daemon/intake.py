@@ -59,7 +59,7 @@ class Intake:
         self._dispatch = dispatch
         self._forget = forget
         self._taking: set[asyncio.Task[Started]] = set()
-        self._keeping: asyncio.Future[None] | None = None  # of the last one that is to wait
+        self._queueing = asyncio.Lock()
 
     async def settled(self) -> None:
         """Until no job is half taken on."""
@@ -171,17 +171,11 @@ class Intake:
         return Started(record.id, record.state.value)
 
     async def _keep_queued(self, job: LiveJob) -> None:
-        """Before its row, as its input: what has no row was not acknowledged, and is removed. Many
-        are kept at once; they are queued in the order in which they came."""
+        """Before its row, as its input: what has no row was not acknowledged, and is removed. One
+        after the other, so that they are queued in the order in which they came."""
         record, dispatch = job.record, self._dispatch
-        before, self._keeping = self._keeping, asyncio.get_running_loop().create_future()
-        kept = self._keeping
-        try:
+        async with self._queueing:
             await dispatch.in_thread(lambda: dispatch.launcher.keep_queued(record))
-        finally:
-            if before is not None:
-                await before
-            kept.set_result(None)
         reached("queued-kept")
         if dispatch.jobs.get(record.id) is not job:  # it was stopped meanwhile, and is over
             dispatch.launcher.forget_control(record.id)
