@@ -12,6 +12,7 @@ from .errors import (
     LimitNotEnforceable,
     PathRefused,
     errno_name,
+    show,
 )
 from .hierarchy import locate, open_hierarchy, sweep
 from .identity import CAPABILITIES, DEFAULT_ROOT_CAPABILITIES, RLIMITS, all_rlimits
@@ -76,5 +77,6 @@ __all__ = [
     "open_hierarchy",
     "reached",
     "settle",
+    "show",
     "sweep",
 ]

@@ -65,7 +65,7 @@ class PathRefused(JobsupError):
     """
 
     def __init__(self, field: str, path: bytes, why: str, *, hint: str | None = None) -> None:
-        super().__init__(f"{os.fsdecode(path)}: {why}", hint=hint)
+        super().__init__(f"{show(path)}: {why}", hint=hint)
         self.field = field
         self.path = path
 
@@ -76,6 +76,12 @@ class LaunchFailed(JobsupError):
     def __init__(self, what: str, error: int | None = None) -> None:
         super().__init__(what if error is None else f"{what}: {os.strerror(error)}")
         self.errno = error
+
+
+def show(raw: bytes) -> str:
+    """Bytes for a message: what a terminal would act upon, or could not show, as escapes."""
+    text = raw.decode(errors="backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def errno_name(number: int) -> str:

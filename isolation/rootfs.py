@@ -23,7 +23,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from .elsewhere import all_places, below, kernel_directories, moved
-from .errors import PathRefused
+from .errors import PathRefused, show
 from .mountinfo import HostMount, host_mounts
 from .rights import looking_as
 from .steps import (
@@ -326,7 +326,7 @@ def _check_root(root: bytes) -> None:
             raise PathRefused(
                 "root",
                 root,
-                f"has no {os.fsdecode(tree)}, where every job has its own",
+                f"has no {show(tree)}, where every job has its own",
                 hint="make what is missing of proc, sys, dev and tmp in it",
             )
 
@@ -352,8 +352,8 @@ def _require_visible(field: str, path: bytes, layout: _Layout, what: str) -> Non
     real = os.path.realpath(path)
     covering = _covering(real, layout)
     if isinstance(covering, Scratch | _Private) and real != covering.target:
-        where = os.fsdecode(covering.target)
-        directory = os.fsdecode(path if field == "cwd" else os.path.dirname(path))
+        where = show(covering.target)
+        directory = show(path if field == "cwd" else os.path.dirname(path))
         raise PathRefused(
             field,
             path,

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from jobsup.isolation import EndedBy, ExitRecord, Program, StepFailure
+from jobsup.isolation import EndedBy, ExitRecord, Program, StepFailure, show
 
 from .spec import Spec
 from .units import format_duration, format_size
@@ -74,12 +74,6 @@ def _lost_output(cause: str, case: Case) -> Sentences | None:
         return None
     message = f"{record.lost_bytes} bytes of output above its limit {format_size(cap)} were lost"
     return message, f"--output-max {format_size(2 * max(cap, 1))}"
-
-
-def show(raw: bytes) -> str:
-    """Bytes for a message: what a terminal would act upon, or could not show, as escapes."""
-    text = raw.decode(errors="backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def signal_name(number: int) -> str:

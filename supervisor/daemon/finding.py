@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from jobsup.isolation import show
+
 from ..errors import Ambiguous, BadValue, NoSuchJob
-from ..explain import show
 from ..protocol import JobPage
 from . import views
 from .job import LiveJob

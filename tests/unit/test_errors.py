@@ -33,6 +33,13 @@ ERRORS = [
 ]
 
 
+def test_a_path_is_told_so_that_a_terminal_can_show_it() -> None:
+    path = "/\x1b]0;owned\x07\x9b2J\u202e\n".encode() + b"\xff"
+    error = PathRefused("cwd", path, "is not there")
+    assert error.message == r"/\x1b]0;owned\x07\x9b2J\u202e\n\xff: is not there"
+    assert error.path == path
+
+
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_an_error_is_the_same_after_a_journey(error: JobsupError) -> None:
     there = pickle.loads(pickle.dumps(error))
