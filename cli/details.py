@@ -118,7 +118,8 @@ def _end(status: JobStatus) -> Iterator[tuple[str, str]]:
     which = "why" if status.state in ENDED else "last time"
     yield which, verdict.get("message") or ""
     if verdict.get("hint"):
-        yield "try", verdict["hint"]
+        told = render.advice(verdict.get("cause"), verdict.get("setup_failure"), verdict["hint"])
+        yield ("try", verdict["hint"]) if told != verdict["hint"] else ("hint", told)
     if status.state in ENDED:
         yield "exit", str(verdict.get("status"))
 
@@ -160,7 +161,8 @@ def explain(status: JobStatus) -> None:
     for line in _evidence(verdict):
         click.echo(render.safe(f"  {line}"))
     if verdict.get("hint"):
-        click.echo(render.safe(f"try {verdict['hint']}"))
+        cause, failure = verdict.get("cause"), verdict.get("setup_failure")
+        click.echo(render.safe(render.advice(cause, failure, verdict["hint"])))
 
 
 def _evidence(verdict: Mapping[str, Any]) -> Iterator[str]:

@@ -127,7 +127,9 @@ def invoke(arguments: Sequence[str], core: Core) -> int:
     except click.ClickException as error:
         unknown = isinstance(error, click.NoSuchOption)  # whose format_message() guesses as well
         message = error.message if unknown else error.format_message()
-        render.error(message.rstrip("."), _usage_hint(error))
+        # click has a line for each of several words.
+        line = " ".join(each.strip() for each in message.splitlines())
+        render.error(line.rstrip("."), _usage_hint(error))
     except BadValue as error:
         render.error(error.sentence(render.flag_name), error.advice(render.flag_name))
     except PathRefused as error:

@@ -27,9 +27,10 @@ def error(message: str, hint: str | None) -> None:
 
 
 def _tell(line: str) -> None:
-    """A line on stderr. That nobody can read it changes nothing about how a job ended."""
+    """A line on stderr, which may quote somebody's text. That nobody can read it changes nothing
+    about how a job ended."""
     with suppress(OSError):
-        click.echo(line, err=True)
+        click.echo(safe(line), err=True)
 
 
 def flag_name(field: str, value: str | None = None) -> str:
@@ -45,8 +46,14 @@ def verdict(ended: Verdict) -> None:
         return
     if ended.cause == "signaled" and not lost and ended.signal == "SIGPIPE":
         return  # whoever closed the pipe wanted no more
-    hint = f"; try {ended.hint}" if ended.hint else ""
+    hint = f"; {advice(ended.cause, ended.setup_failure, ended.hint)}" if ended.hint else ""
     _tell(f"jobsup: {ended.message}{hint}")
+
+
+def advice(cause: str | None, setup_failure: object, hint: str) -> str:
+    """A verdict's hint as its reader is told it: something to try. Only a job for which no init
+    was made has the hint of an error, which is a sentence of its own."""
+    return hint if cause == "setup" and setup_failure is None else f"try {hint}"
 
 
 _MARKS = {True: "✓", None: "!", False: "✗"}

@@ -264,6 +264,37 @@ def test_nobodys_text_reaches_a_terminal_as_a_command(cli: Cli) -> None:
         assert cli(verb, "--json", JOB)[1].replace("\n", "").isprintable()
 
 
+EVIL = "/\x1b]0;owned\x07\x9b2J\u202e\nx"
+
+
+def test_an_error_of_somebodys_job_is_no_command_either(cli: Cli) -> None:
+    ended_so = ended("setup", 125, message=f"{EVIL}: is not there", hint=f"use {EVIL}")
+    cli.daemon.answers[WAIT] = cli.daemon.answers[STATUS] = [json_answer(ended_so)]
+    refused = error("wrong-state", f"job {EVIL} has ended", hint=EVIL, status=409)
+    for verb in ("stop", "kill", "pause"):
+        cli.daemon.answers[f"PUT /jobs/{JOB}/{verb}"] = [refused]
+    no_path = error("path-refused", f"{EVIL}: x", field="cwd", value=EVIL, hint=EVIL, status=422)
+    cli.daemon.answers["POST /jobs/run"] = [no_path]
+    commands = [[verb, JOB] for verb in ("wait", "stop", "kill", "pause", "explain", "status")]
+    commands += [["start", "--cwd", EVIL, "true"], ["stop", f"--{EVIL}"]]
+    for arguments in commands:
+        _, out, err = cli(*arguments)
+        for line in (out + err).splitlines():
+            assert line.isprintable(), arguments
+            assert not line.startswith("x"), arguments
+        assert r"\x1b]0;owned\x07\x9b2J\u202e" in out + err, arguments
+
+
+def test_only_what_can_be_tried_follows_try(cli: Cli) -> None:
+    for failure, told in ((None, "; use one"), ({"step": "x"}, "; try use one")):
+        end = ended("setup", 125, message="no", hint="use one", setup_failure=failure)
+        cli.daemon.answers[WAIT] = cli.daemon.answers[STATUS] = [json_answer(end)]
+        assert cli("wait", JOB)[2] == f"jobsup: no{told}\n"
+        assert cli("explain", JOB)[1].endswith(f"\n{told[2:]}\n")
+        label = "hint" if failure is None else "try"
+        assert re.search(rf"^{label} +use one$", cli("status", JOB)[1], re.MULTILINE)
+
+
 def in_terminal(columns: int, arguments: Sequence[str], socket: Path) -> tuple[int, bytes]:
     """What a terminal of this width shows of the command, and its status."""
     ours, theirs = pty.openpty()
