@@ -55,7 +55,7 @@ def test_the_slow_are_closed_and_others_served_meanwhile(clean: Served) -> None:
             connection.send(head)
         for connection in slow[100:]:
             connection.sendall(begun)  # and a body that comes byte by byte
-        assert clean.api.status(job)["state"] == "running"
+        assert clean.api.status(job)["state"] in ("starting", "running")
         said = dribble(slow, b"a" * 1000)
     # Each is told once, also those whose bytes go on coming.
     assert {answer_of(answer).code for answer in said} == {"too-slow"}
@@ -103,7 +103,7 @@ def test_a_thousand_idle_connections_cost_nothing_and_keep_nobody_out(clean: Ser
         cost = (clean.resident() - before) / IDLE
         print(f"\n{IDLE} idle connections: never woken in 3 s, {cost:.1f} KiB each")
         assert clean.ask("GET", "/jobs", uid=SOMEBODY).status == 200
-        assert clean.api.status(job)["state"] == "running"
+        assert clean.api.status(job)["state"] in ("starting", "running")
         assert clean.submit(["true"])
     while clean.metric("jobsup_connections") > 1:
         pass
